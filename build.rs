@@ -1,0 +1,90 @@
+//! Compiles the contract with protox, so that nobody needs protoc, and writes down what the schema promises of each
+//! rpc, so that the mesh can read it.
+
+use std::{
+    env,
+    error::Error,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use prost::Message as _;
+use prost_types::{FileDescriptorSet, MethodDescriptorProto, method_options::IdempotencyLevel};
+
+#[allow(clippy::disallowed_methods, reason = "cargo tells build scripts by the environment")]
+fn main() -> Result<(), Box<dyn Error>> {
+    // tonic-prost-build 0.14 stores this wish and never acts on it. Without the line any edit anywhere rebuilds
+    // every service.
+    println!("cargo::rerun-if-changed=proto/trivet");
+
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let contract = protox::compile(proto_files(Path::new("proto/trivet"))?, ["proto"])?;
+    fs::write(out.join("descriptors.bin"), contract.encode_to_vec())?;
+    fs::write(out.join("methods.rs"), method_table(&contract)?)?;
+    tonic_prost_build::configure().build_transport(false).compile_fds(contract)?;
+    Ok(())
+}
+
+/// Every .proto file under `folder`, in an order that does not depend on the file system.
+fn proto_files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(proto_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "proto") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The source of `METHODS`: one line per rpc, sorted by path.
+fn method_table(contract: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
+    let mut lines = Vec::new();
+    for file in contract.file.iter().filter(|file| file.package().starts_with("trivet.")) {
+        for service in &file.service {
+            for method in &service.method {
+                let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                let idempotency =
+                    idempotency(method).ok_or_else(|| format!("{path} does not declare its idempotency_level"))?;
+                let request_id = field_number(contract, method.input_type(), "request_id");
+                let unary = !method.client_streaming() && !method.server_streaming();
+                lines.push(format!(
+                    "    Method {{ path: {path:?}, idempotency: Idempotency::{idempotency}, request_id: {request_id:?}, unary: {unary} }},"
+                ));
+            }
+        }
+    }
+    lines.sort();
+    let mut source = String::new();
+    writeln!(source, "/// Every rpc of the contract, sorted by path.")?;
+    writeln!(source, "pub const METHODS: &[Method] = &[\n{}\n];", lines.join("\n"))?;
+    Ok(source)
+}
+
+/// What the rpc says of being repeated; `None` where it says nothing.
+fn idempotency(method: &MethodDescriptorProto) -> Option<&'static str> {
+    method.options.as_ref()?.idempotency_level?;
+    Some(match method.options.as_ref()?.idempotency_level() {
+        IdempotencyLevel::NoSideEffects => "NoSideEffects",
+        IdempotencyLevel::Idempotent => "Idempotent",
+        IdempotencyLevel::IdempotencyUnknown => "Unknown",
+    })
+}
+
+/// The number of the named field in the message `.package.Message`.
+fn field_number(contract: &FileDescriptorSet, message: &str, field: &str) -> Option<i32> {
+    contract
+        .file
+        .iter()
+        .flat_map(|file| file.message_type.iter().map(move |kind| (file, kind)))
+        .find(|(file, kind)| message == format!(".{}.{}", file.package(), kind.name()))?
+        .1
+        .field
+        .iter()
+        .find(|candidate| candidate.name() == field)?
+        .number
+}
