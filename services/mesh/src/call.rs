@@ -1,0 +1,110 @@
+//! Calling: the stack that every call to another service passes, from the generated client to the socket. Read
+//! [`Peer::new`] from top to bottom.
+
+mod attempt;
+mod balance;
+mod breaker;
+mod connection;
+mod deadline;
+mod discover;
+mod retry;
+mod trace;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use tonic::{Status, body::Body};
+use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
+
+use crate::{Reason, Refusal, Telemetry, stack::stage};
+
+pub(crate) use attempt::Failure;
+pub use discover::{Target, TargetFault};
+
+/// How a peer is called. The defaults are those of every mesh call.
+#[derive(Clone, Copy, Debug)]
+pub struct CallSettings {
+    /// How long a call may take that is part of no other.
+    pub default_deadline: Duration,
+    /// What is kept of the incoming deadline, so that our own answer still gets back in time.
+    pub margin: Duration,
+    /// How long opening a connection may take.
+    pub connect_timeout: Duration,
+    /// Failures in a row that take an endpoint out.
+    pub breaker_failures: u32,
+    /// How long it stays out before one call probes it.
+    pub breaker_open: Duration,
+}
+
+impl Default for CallSettings {
+    fn default() -> Self {
+        Self {
+            default_deadline: Duration::from_secs(10),
+            margin: Duration::from_millis(2),
+            connect_timeout: Duration::from_secs(1),
+            breaker_failures: 5,
+            breaker_open: Duration::from_mins(1),
+        }
+    }
+}
+
+/// Another service, ready to be called: a channel for generated clients. Cheap to clone.
+#[derive(Clone)]
+pub struct Peer {
+    name: &'static str,
+    stack: BoxCloneSyncService<Request<Body>, Response<Body>, Status>,
+}
+
+impl Peer {
+    /// The whole way of a call out of the process. The target's endpoints are looked up as they are needed.
+    pub fn new(name: &'static str, target: &Target, telemetry: Arc<Telemetry>, settings: CallSettings) -> Self {
+        let endpoints = balance::Endpoints::new(name, target.clone(), telemetry.clone(), settings);
+        let stack = ServiceBuilder::new()
+            // One span for the call, however many attempts it takes; the schema says what may be tried again.
+            .layer(stage(trace::Trace { peer: name, telemetry: telemetry.clone() }))
+            // The caller's deadline less a margin; what is late is not begun.
+            .layer(stage(deadline::Deadline { peer: name, settings }))
+            // Tries again what the schema says can be tried again, and what was never sent.
+            .layer(stage(retry::Retry { telemetry }))
+            // (Here: hedging of slow reads.)
+            // The least loaded endpoint whose breaker lets the call through, then its connection.
+            .service(balance::Balance(endpoints));
+        Self { name, stack: BoxCloneSyncService::new(stack) }
+    }
+
+    /// The service's name, `account`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Service<Request<Body>> for Peer {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = <BoxCloneSyncService<Request<Body>, Response<Body>, Status> as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, task: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Status>> {
+        self.stack.poll_ready(task)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.stack.call(request)
+    }
+}
+
+/// What our caller gets when a peer that the answer depends on could not be asked: UNAVAILABLE, whatever it was, except
+/// that a passed deadline stays one. Never the peer's own refusal: what that means only the rule can know.
+pub fn unanswered(peer: &'static str, status: &Status) -> Refusal {
+    use tonic_types::StatusExt as _;
+
+    if status.code() == tonic::Code::DeadlineExceeded {
+        return Refusal::new(Reason::DeadlineExceeded, format!("{peer} did not answer in time")).with("peer", peer);
+    }
+    let cause = status.get_details_error_info().map_or_else(|| format!("{:?}", status.code()), |info| info.reason);
+    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or(retry::FIRST_WAIT);
+    Refusal::new(Reason::DependencyUnavailable, format!("{peer} cannot be asked ({cause}); nothing was done"))
+        .with("peer", peer)
+        .with("cause", cause)
+        .retry_after(delay)
+        .because(status.clone())
+}

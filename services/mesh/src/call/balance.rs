@@ -1,0 +1,267 @@
+//! Chooses an endpoint for each attempt: of two taken at random the one that is expected to answer sooner (power of two
+//! choices over peak EWMA), among those whose breakers let it through.
+//!
+//! The breaker sits here, below the retries: each attempt asks it, and each attempt's outcome is heard.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use tokio::time::Instant;
+use tonic::{Status, body::Body};
+use tower::Service;
+use tracing::{info, warn};
+
+use super::{
+    CallSettings, Failure, Target,
+    attempt::is_illness,
+    breaker::{Breaker, Verdict},
+    connection::Connection,
+};
+use crate::{Reason, Refusal, Telemetry, telemetry::code_of};
+
+/// How long the past counts: an answer this old weighs 1/e.
+const DECAY: Duration = Duration::from_secs(10);
+/// What is expected of an endpoint that has not answered yet.
+const FIRST_GUESS: Duration = Duration::from_millis(30);
+/// What a failed attempt counts as, so that an endpoint that fails fast does not draw all the calls.
+const PENALTY: Duration = Duration::from_secs(1);
+/// Names are asked again this often, and never more often than that after a failure.
+const RESOLVE_EVERY: Duration = Duration::from_secs(5);
+const RESOLVE_AT_MOST: Duration = Duration::from_secs(1);
+
+/// One address that a service can be called at.
+struct Endpoint {
+    connection: Connection,
+    in_flight: AtomicU32,
+    health: Mutex<Health>,
+}
+
+struct Health {
+    breaker: Breaker,
+    expected: Duration,
+    heard: Instant,
+}
+
+/// The endpoints of one peer.
+pub(super) struct Endpoints {
+    peer: &'static str,
+    target: Target,
+    settings: CallSettings,
+    telemetry: Arc<Telemetry>,
+    known: Mutex<Known>,
+    /// One lookup at a time.
+    resolving: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    endpoints: BTreeMap<SocketAddr, Arc<Endpoint>>,
+    resolved: Option<Instant>,
+}
+
+/// The innermost service of the calling stack.
+#[derive(Clone)]
+pub(super) struct Balance(pub(super) Arc<Endpoints>);
+
+impl Service<Request<Body>> for Balance {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Response<Body>, Status>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let endpoints = self.0.clone();
+        Box::pin(async move { endpoints.attempt(request).await.map_err(Status::from) })
+    }
+}
+
+impl Endpoints {
+    pub(super) fn new(
+        peer: &'static str,
+        target: Target,
+        telemetry: Arc<Telemetry>,
+        settings: CallSettings,
+    ) -> Arc<Self> {
+        let (known, resolving) = (Mutex::default(), tokio::sync::Mutex::default());
+        Arc::new(Self { peer, target, settings, telemetry, known, resolving })
+    }
+
+    /// One attempt: choose, send, hear.
+    async fn attempt(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+        self.resolve_if_due().await;
+        let endpoint = self.choose()?;
+        let attempt = Attempt::begin(self, &endpoint);
+        let outcome = endpoint.connection.send(request).await;
+        let well = match &outcome {
+            Ok(response) => !is_illness(code_of(response)),
+            Err(_) => false,
+        };
+        attempt.heard(well);
+        outcome
+    }
+
+    fn choose(&self) -> Result<Arc<Endpoint>, Failure> {
+        let now = Instant::now();
+        let candidates: Vec<Arc<Endpoint>> = lock(&self.known).endpoints.values().cloned().collect();
+        if candidates.is_empty() {
+            let message = format!("no endpoint of {} is known at {}", self.peer, self.target);
+            return Err(Failure::unsent(Refusal::new(Reason::DependencyUnavailable, message).into()));
+        }
+        let mut open_for = Duration::MAX;
+        let passing: Vec<&Arc<Endpoint>> = candidates
+            .iter()
+            .filter(|endpoint| match lock(&endpoint.health).breaker.peek(now) {
+                Verdict::Pass | Verdict::Probe => true,
+                Verdict::Refuse(wait) => {
+                    open_for = open_for.min(wait);
+                    false
+                }
+            })
+            .collect();
+        let chosen = match passing.as_slice() {
+            [] => return Err(self.circuit_open(open_for)),
+            [only] => only,
+            several => sooner(several),
+        };
+        match lock(&chosen.health).breaker.enter(now) {
+            Verdict::Refuse(wait) => Err(self.circuit_open(wait)),
+            Verdict::Pass | Verdict::Probe => Ok(Arc::clone(chosen)),
+        }
+    }
+
+    /// Says how long it lasts; trying again within the same call would only ask the same breaker.
+    fn circuit_open(&self, wait: Duration) -> Failure {
+        let message = format!("every endpoint of {} keeps failing and is left alone for now", self.peer);
+        Failure::unclear(Refusal::new(Reason::CircuitOpen, message).with("peer", self.peer).retry_after(wait).into())
+    }
+
+    async fn resolve_if_due(&self) {
+        let due = |known: &Known| match known.resolved {
+            None => true,
+            Some(_) if !known.endpoints.is_empty() && !self.target.may_change() => false,
+            Some(at) if known.endpoints.is_empty() => at.elapsed() >= RESOLVE_AT_MOST,
+            Some(at) => at.elapsed() >= RESOLVE_EVERY,
+        };
+        if !due(&lock(&self.known)) {
+            return;
+        }
+        let _one_at_a_time = self.resolving.lock().await;
+        if !due(&lock(&self.known)) {
+            return;
+        }
+        let resolved = self.target.resolve().await;
+        let mut known = lock(&self.known);
+        known.resolved = Some(Instant::now());
+        // Nothing found is no news: the last good set is kept.
+        let Some(addresses) = resolved else { return };
+        known.endpoints.retain(|address, _| addresses.contains(address));
+        for address in addresses {
+            known.endpoints.entry(address).or_insert_with(|| Arc::new(Endpoint::new(address, self.settings)));
+        }
+    }
+}
+
+impl Endpoint {
+    fn new(address: SocketAddr, settings: CallSettings) -> Self {
+        let breaker = Breaker::new(settings.breaker_failures, settings.breaker_open);
+        let health = Health { breaker, expected: FIRST_GUESS, heard: Instant::now() };
+        Self {
+            connection: Connection::new(address, settings),
+            in_flight: AtomicU32::new(0),
+            health: Mutex::new(health),
+        }
+    }
+
+    /// How long an answer is expected to take: the average so far, once for each request that waits already.
+    fn load(&self) -> Duration {
+        lock(&self.health).expected.saturating_mul(self.in_flight.load(Ordering::Relaxed).saturating_add(1))
+    }
+}
+
+impl Health {
+    /// Peak EWMA: a slower answer counts at once, a faster one little by little.
+    fn learn(&mut self, took: Duration, now: Instant) {
+        let age = now.saturating_duration_since(self.heard);
+        self.heard = now;
+        self.expected = if took >= self.expected {
+            took
+        } else {
+            // e^(-age/decay), by the first terms of its continued fraction 1/(1+x); exactness buys nothing here.
+            let nanos = self.expected.as_nanos() * DECAY.as_nanos() + took.as_nanos() * age.as_nanos();
+            let mixed = nanos / (DECAY.as_nanos() + age.as_nanos()).max(1);
+            Duration::from_nanos(u64::try_from(mixed).unwrap_or(u64::MAX))
+        };
+    }
+}
+
+/// Of two taken at random, the one with less load.
+fn sooner<'e>(several: &[&'e Arc<Endpoint>]) -> &'e Arc<Endpoint> {
+    let first = rand::random_range(0..several.len());
+    let second = (first + rand::random_range(1..several.len())) % several.len();
+    #[allow(clippy::indexing_slicing, reason = "both are taken from the range of its length")]
+    let (first, second) = (several[first], several[second]);
+    if second.load() < first.load() { second } else { first }
+}
+
+/// An attempt under way. Dropped without a word, its caller gave up: that says nothing of the endpoint.
+struct Attempt<'e> {
+    endpoints: &'e Endpoints,
+    endpoint: Arc<Endpoint>,
+    began: Instant,
+    spoken: bool,
+}
+
+impl<'e> Attempt<'e> {
+    fn begin(endpoints: &'e Endpoints, endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { endpoints, endpoint: endpoint.clone(), began: Instant::now(), spoken: false }
+    }
+
+    fn heard(mut self, well: bool) {
+        self.spoken = true;
+        let now = Instant::now();
+        let mut health = lock(&self.endpoint.health);
+        health.learn(if well { now - self.began } else { PENALTY }, now);
+        let was_open = !matches!(health.breaker.peek(now), Verdict::Pass);
+        let opened = health.breaker.heard(well, now);
+        drop(health);
+        let peer = self.endpoints.peer;
+        if opened {
+            self.endpoints.telemetry.breaker_opened.add(1, &[opentelemetry::KeyValue::new("trivet.peer", peer)]);
+            warn!(trivet.peer = peer, "An endpoint of {peer} keeps failing and is left alone for a while");
+        } else if was_open && well {
+            info!(trivet.peer = peer, "An endpoint of {peer} answers again");
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.spoken {
+            let now = Instant::now();
+            let mut health = lock(&self.endpoint.health);
+            // Given up because it was too slow, mostly: it counts as one that waited this long.
+            health.learn(now - self.began, now);
+            health.breaker.abandoned(now);
+        }
+    }
+}
+
+/// A lock whose holder panicked still guards good data: every change under it is a whole one.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

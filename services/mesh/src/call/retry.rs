@@ -1,0 +1,229 @@
+//! Tries a call again where that is safe: what was never sent, at once; what may have been carried out, only where the
+//! schema says that a second time does no harm, and then with waits in between.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
+use prost::encoding::{DecodeContext, decode_key, skip_field};
+use tokio::time::Instant;
+use tonic::{Code, Status, body::Body};
+use tonic_types::StatusExt as _;
+use trivet_proto::{Idempotency, Method};
+
+use super::{Failure, deadline::CallDeadline};
+use crate::{
+    Telemetry,
+    stack::{Next, Reply, Stage},
+    telemetry::code_of,
+};
+
+/// Attempts in all (gRFC A6 allows five).
+const ATTEMPTS: u32 = 3;
+/// The wait before the second attempt; it doubles.
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// No wait is longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// A request is kept for another attempt up to this size: one frame of a unary call.
+const REPLAY_BYTES: usize = 64 * 1024;
+/// How often an attempt that was never sent goes elsewhere at once.
+const UNSENT_ATTEMPTS: u32 = 4;
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Retry {
+    pub(super) telemetry: Arc<Telemetry>,
+}
+
+impl Stage<Status> for Retry {
+    async fn run(self, request: Request<Body>, next: impl Next<Status>) -> Reply<Status> {
+        let method = trivet_proto::method(request.uri().path()).filter(|method| method.unary);
+        let (parts, body) = request.into_parts();
+        let Some(method) = method else { return next.go(Request::from_parts(parts, body)).await };
+        let deadline = parts.extensions.get::<CallDeadline>().map_or_else(Instant::now, |deadline| deadline.0);
+        let message = match keep(body).await? {
+            Kept::Whole(message) => message,
+            Kept::TooLong(body) => return next.go(Request::from_parts(parts, body)).await,
+        };
+        let repeatable = is_repeatable(method, &message);
+        let (mut attempt, mut unsent) = (1, 0);
+        loop {
+            let request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
+            let reply = next.clone().go(request).await;
+            let again = match outcome(&reply) {
+                Outcome::Done => return reply,
+                Outcome::Unsent if unsent < UNSENT_ATTEMPTS => {
+                    unsent += 1;
+                    Some(Duration::ZERO)
+                }
+                Outcome::Unsent => waiting(attempt, None),
+                Outcome::Unclear { pushback } if repeatable => waiting(attempt, pushback),
+                Outcome::Unclear { .. } => None,
+            };
+            let Some(wait) = again.filter(|wait| Instant::now() + *wait < deadline) else { return reply };
+            if !wait.is_zero() {
+                attempt += 1;
+                tokio::time::sleep(wait).await;
+            }
+            self.telemetry
+                .client_retries
+                .add(1, &[opentelemetry::KeyValue::new("rpc.method", method.path.trim_start_matches('/'))]);
+        }
+    }
+}
+
+enum Kept {
+    Whole(Bytes),
+    /// More than is kept for another attempt; it passes through.
+    TooLong(Body),
+}
+
+async fn keep(mut body: Body) -> Result<Kept, Status> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            read.extend_from_slice(&data);
+        }
+        if read.len() > REPLAY_BYTES {
+            let begun = stream::once(std::future::ready(Ok(Frame::data(read.freeze()))));
+            return Ok(Kept::TooLong(Body::new(StreamBody::new(begun.chain(BodyStream::new(body))))));
+        }
+    }
+    Ok(Kept::Whole(read.freeze()))
+}
+
+enum Outcome {
+    /// An answer, good or bad, that trying again would not better.
+    Done,
+    /// Nothing left this process.
+    Unsent,
+    /// It may have been carried out.
+    Unclear { pushback: Option<Duration> },
+}
+
+fn outcome(reply: &Reply<Status>) -> Outcome {
+    match reply {
+        Ok(response) => match code_of(response) {
+            Code::Unavailable => Outcome::Unclear { pushback: pushback(response) },
+            Code::ResourceExhausted => match pushback(response) {
+                Some(pushback) => Outcome::Unclear { pushback: Some(pushback) },
+                None => Outcome::Done,
+            },
+            _ => Outcome::Done,
+        },
+        Err(status) if is_unsent(status) => Outcome::Unsent,
+        Err(status) if status.code() == Code::Unavailable => {
+            Outcome::Unclear { pushback: status.get_details_retry_info().and_then(|info| info.retry_delay) }
+        }
+        Err(_) => Outcome::Done,
+    }
+}
+
+/// How long the server asks us to hold back: `grpc-retry-pushback-ms`, or RetryInfo.
+fn pushback(response: &Response<Body>) -> Option<Duration> {
+    let header = response.headers().get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok()?.parse().ok());
+    header
+        .map(Duration::from_millis)
+        .or_else(|| Status::from_header_map(response.headers())?.get_details_retry_info()?.retry_delay)
+}
+
+/// The wait before the next attempt, if there is to be one: what the server asks, else 0.2 s, 0.4 s, .. 1 s, ± 20 %.
+fn waiting(attempt: u32, pushback: Option<Duration>) -> Option<Duration> {
+    if attempt >= ATTEMPTS {
+        return None;
+    }
+    let own = FIRST_WAIT.saturating_mul(1 << (attempt - 1)).min(LONGEST_WAIT);
+    let jitter = rand::random_range(80..=120_u32);
+    Some(pushback.unwrap_or(own * jitter / 100))
+}
+
+/// Whether the schema lets this very message be sent again: a rpc that is IDEMPOTENT because of its request id is not
+/// where the message carries none.
+fn is_repeatable(method: &Method, frame: &Bytes) -> bool {
+    match method.idempotency {
+        Idempotency::NoSideEffects => true,
+        Idempotency::Idempotent => method.request_id.is_none_or(|field| carries(frame, field)),
+        Idempotency::Unknown => false,
+    }
+}
+
+/// Whether the message in this gRPC frame sets the text field of this number to something.
+fn carries(frame: &Bytes, field: u32) -> bool {
+    const PREFIX: usize = 5;
+    let mut message = frame.get(PREFIX..).unwrap_or_default();
+    while !message.is_empty() {
+        let Ok((tag, wire_type)) = decode_key(&mut message) else { return false };
+        if tag == field {
+            let mut text = String::new();
+            let merged = prost::encoding::string::merge(wire_type, &mut text, &mut message, DecodeContext::default());
+            return merged.is_ok() && !text.is_empty();
+        }
+        if skip_field(wire_type, tag, &mut message, DecodeContext::default()).is_err() {
+            return false;
+        }
+    }
+    false
+}
+
+/// Marks a status as one of a call that never left this process.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was sent")]
+struct Unsent;
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let mut status = failure.status;
+        if failure.unsent {
+            status.set_source(Arc::new(Unsent));
+        }
+        status
+    }
+}
+
+fn is_unsent(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(<dyn std::error::Error>::is::<Unsent>)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message as _;
+    use trivet_proto::billing::v1::DeductRequest;
+
+    fn frame(message: &DeductRequest) -> Bytes {
+        let mut frame = vec![0; 5];
+        frame.extend(message.encode_to_vec());
+        frame.into()
+    }
+
+    #[test]
+    fn money_is_sent_again_only_under_a_request_id() {
+        let method = trivet_proto::method("/trivet.billing.v1.BillingService/Deduct").unwrap();
+        let with = DeductRequest { user_id: "ada".into(), request_id: "req_1".into(), ..Default::default() };
+        let without = DeductRequest { user_id: "ada".into(), ..Default::default() };
+        assert!(is_repeatable(method, &frame(&with)));
+        assert!(!is_repeatable(method, &frame(&without)));
+        assert!(!is_repeatable(method, &Bytes::from_static(&[0, 0, 0, 0, 2, 0xff, 0xff])));
+    }
+
+    #[test]
+    fn reads_are_sent_again_and_what_may_do_harm_is_not() {
+        let check = |path, expected| {
+            assert_eq!(is_repeatable(trivet_proto::method(path).unwrap(), &Bytes::new()), expected, "{path}");
+        };
+        check("/trivet.account.v1.AccountService/GetAccount", true);
+        check("/trivet.account.v1.AccountService/EnsureAccount", true);
+        check("/trivet.account.v1.AccountService/UpdateAccount", false);
+    }
+
+    #[test]
+    fn waits_grow_and_end_and_the_server_s_wish_comes_first() {
+        assert!(waiting(1, None).unwrap() <= Duration::from_millis(240));
+        assert!(waiting(2, None).unwrap() >= Duration::from_millis(320));
+        assert_eq!(waiting(3, None), None);
+        assert_eq!(waiting(1, Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
+    }
+}

@@ -1,0 +1,294 @@
+//! One request id, one answer, for ever (money.md, section D): whoever inserts the claim does the work and keeps the
+//! answer with it, in one transaction; everybody after finds the answer.
+//!
+//! The fingerprint is taken over the parsed and normalised fields, so that "0.10" and "0.1" are the same request. Only
+//! digests of the fields are kept, so that a reused id can be told which fields differ without keeping what they held.
+
+use std::fmt::Write as _;
+
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Reason, Refusal, RequestId, Tenant, Time,
+    store::{Migration, StoreError, sql},
+};
+
+/// The table behind it; the first migration of every service that takes request ids.
+pub const MIGRATION: Migration = Migration::new(
+    "m0000_requests",
+    "
+    -- Which request ids were used, for what, and what was answered. Never deleted while the money they moved is kept.
+    create table requests (
+        tenant_id   text not null,
+        request_id  text not null,
+        method      text not null,
+        -- 'name=digest' of every field that is set, in the order of the contract
+        fields      text not null,
+        state       text not null check (state in ('CLAIMED', 'APPLIED', 'REFUSED', 'VOIDED')),
+        -- what the rule decided, as JSON, from which the same answer is made again
+        outcome     text,
+        create_time bigint not null,
+        void_time   bigint,
+        void_reason text,
+        primary key (tenant_id, request_id),
+        check ((state in ('APPLIED', 'REFUSED')) = (outcome is not null)),
+        check ((state = 'VOIDED') = (void_time is not null))
+    );
+    ",
+);
+
+/// One call's hold on its request id.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    tenant: Tenant,
+    request_id: RequestId,
+    method: &'static str,
+    fields: String,
+}
+
+/// What was decided under a request id: applied, or refused for ever.
+pub type Decision<A, R> = Result<A, R>;
+
+/// What an id that was used before stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen<A, R> {
+    /// The same request: its answer.
+    Answer(Decision<A, R>),
+    /// Another request, or none any more.
+    Taken(Taken),
+}
+
+/// How voiding an id ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Voiding {
+    /// It can never move money.
+    Voided {
+        /// Since when.
+        since: Time,
+        /// It was voided before this call.
+        before: bool,
+    },
+    /// Too late: it was carried out.
+    Applied {
+        /// The rpc that did.
+        method: String,
+    },
+}
+
+/// Why an id cannot serve this request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, serde::Deserialize)]
+pub enum Taken {
+    /// It was voided.
+    #[error("request id {request_id} was voided: it can never move money")]
+    Voided {
+        /// The id.
+        request_id: RequestId,
+    },
+    /// It was used for another request.
+    #[error("request id {request_id} was used for another request: {differs}")]
+    Reused {
+        /// The id.
+        request_id: RequestId,
+        /// The names of the fields that differ, with commas; or the method it was used for.
+        differs: String,
+    },
+}
+
+impl From<Taken> for Refusal {
+    fn from(taken: Taken) -> Self {
+        match &taken {
+            Taken::Voided { request_id } => {
+                Refusal::new(Reason::RequestVoided, &taken).about("trivet.dev/Request", request_id)
+            }
+            Taken::Reused { request_id, differs } => Refusal::new(Reason::RequestIdReused, &taken)
+                .with("differs", differs)
+                .about("trivet.dev/Request", request_id),
+        }
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    method: String,
+    fields: String,
+    state: String,
+    outcome: Option<String>,
+    void_time: Option<Time>,
+}
+
+impl Claim {
+    /// A claim on `request_id` for `method` (an rpc's name) with the request's parsed fields. Fields that are not set
+    /// leave no trace, so that a field added later does not make old requests differ.
+    pub fn new(tenant: &Tenant, request_id: &RequestId, method: &'static str, fields: &[(&str, &str)]) -> Self {
+        let fields =
+            fields.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| field_digest(name, value));
+        Self {
+            tenant: tenant.clone(),
+            request_id: request_id.clone(),
+            method,
+            fields: fields.collect::<Vec<_>>().join(" "),
+        }
+    }
+
+    /// Takes the id, or finds what it was taken for. `None`: it is ours now, and [`Claim::keep`] must follow in the
+    /// same transaction.
+    pub async fn take<A: DeserializeOwned, R: DeserializeOwned>(
+        &self,
+        transaction: &impl ConnectionTrait,
+        now: Time,
+    ) -> Result<Option<Seen<A, R>>, StoreError> {
+        let statement = sql(
+            transaction,
+            "insert into requests (tenant_id, request_id, method, fields, state, create_time)
+             values ($1, $2, $3, $4, 'CLAIMED', $5) on conflict do nothing",
+            [
+                self.tenant.clone().into(),
+                self.request_id.clone().into(),
+                self.method.into(),
+                self.fields.clone().into(),
+                now.into(),
+            ],
+        );
+        if transaction.execute_raw(statement).await?.rows_affected() == 1 {
+            return Ok(None);
+        }
+        // A second statement, because only a new snapshot sees what the winner has committed.
+        self.seen(transaction).await?.map(Some).ok_or(StoreError::Impossible("a claimed request id is not there"))
+    }
+
+    /// What the id was used for up to now, if it was.
+    pub async fn seen<A: DeserializeOwned, R: DeserializeOwned>(
+        &self,
+        connection: &impl ConnectionTrait,
+    ) -> Result<Option<Seen<A, R>>, StoreError> {
+        self.row(connection).await?.map(|row| self.compare(row)).transpose()
+    }
+
+    /// Keeps what was decided, in the transaction that took the id.
+    pub async fn keep<A: Serialize, R: Serialize>(
+        &self,
+        transaction: &impl ConnectionTrait,
+        decision: &Decision<A, R>,
+    ) -> Result<(), StoreError> {
+        let state = if decision.is_ok() { "APPLIED" } else { "REFUSED" };
+        let statement = sql(
+            transaction,
+            "update requests set state = $3, outcome = $4 where tenant_id = $1 and request_id = $2",
+            [
+                self.tenant.clone().into(),
+                self.request_id.clone().into(),
+                state.into(),
+                serde_json::to_string(decision)?.into(),
+            ],
+        );
+        transaction.execute_raw(statement).await?;
+        Ok(())
+    }
+
+    /// Makes sure that nothing is ever carried out under the id, where that is not too late. One that was refused can
+    /// be voided; one that was voided before stays as it was.
+    pub async fn void(
+        &self,
+        transaction: &impl ConnectionTrait,
+        now: Time,
+        reason: &str,
+    ) -> Result<Voiding, StoreError> {
+        let statement = sql(
+            transaction,
+            "insert into requests (tenant_id, request_id, method, fields, state, create_time, void_time, void_reason)
+             values ($1, $2, $3, '', 'VOIDED', $4, $4, $5)
+             on conflict (tenant_id, request_id) do update
+                set state = 'VOIDED', outcome = null, void_time = $4, void_reason = $5
+              where requests.state = 'REFUSED'",
+            [self.tenant.clone().into(), self.request_id.clone().into(), self.method.into(), now.into(), reason.into()],
+        );
+        if transaction.execute_raw(statement).await?.rows_affected() == 1 {
+            return Ok(Voiding::Voided { since: now, before: false });
+        }
+        let row = self.row(transaction).await?.ok_or(StoreError::Impossible("a used request id is not there"))?;
+        match (row.void_time, row.outcome) {
+            (Some(since), _) => Ok(Voiding::Voided { since, before: true }),
+            (None, Some(_)) => Ok(Voiding::Applied { method: row.method }),
+            (None, None) => Err(StoreError::Impossible("a claim was committed without an answer")),
+        }
+    }
+
+    async fn row(&self, connection: &impl ConnectionTrait) -> Result<Option<Row>, StoreError> {
+        let statement = sql(
+            connection,
+            "select method, fields, state, outcome, void_time from requests where tenant_id = $1 and request_id = $2",
+            [self.tenant.clone().into(), self.request_id.clone().into()],
+        );
+        Ok(Row::find_by_statement(statement).one(connection).await?)
+    }
+
+    fn compare<A: DeserializeOwned, R: DeserializeOwned>(&self, row: Row) -> Result<Seen<A, R>, StoreError> {
+        let request_id = self.request_id.clone();
+        if row.state == "VOIDED" {
+            return Ok(Seen::Taken(Taken::Voided { request_id }));
+        }
+        if row.method != self.method {
+            let differs = format!("it was a {}", row.method);
+            return Ok(Seen::Taken(Taken::Reused { request_id, differs }));
+        }
+        if row.fields != self.fields {
+            let differs = differing(&row.fields, &self.fields).join(", ");
+            return Ok(Seen::Taken(Taken::Reused { request_id, differs }));
+        }
+        let decision = row.outcome.ok_or(StoreError::Impossible("a claim was committed without an answer"))?;
+        Ok(Seen::Answer(serde_json::from_str(&decision)?))
+    }
+}
+
+/// `name=digest`, the digest being the whole SHA-256 of the value in hexadecimal.
+fn field_digest(name: &str, value: &str) -> String {
+    let mut text = format!("{name}=");
+    for byte in Sha256::digest(value.as_bytes()) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// The names of the fields that stand in one list and not, or otherwise, in the other.
+fn differing<'a>(kept: &'a str, now: &'a str) -> Vec<&'a str> {
+    let one_sided = |from: &'a str, other: &'a str| {
+        from.split(' ').filter(move |field| !other.split(' ').any(|candidate| candidate == *field))
+    };
+    let mut names: Vec<&str> = one_sided(kept, now)
+        .chain(one_sided(now, kept))
+        .filter_map(|field| field.split('=').next())
+        .filter(|name| !name.is_empty())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(fields: &[(&str, &str)]) -> String {
+        let tenant = Tenant::default_tenant();
+        Claim::new(&tenant, &RequestId::parse("req_1").unwrap(), "Deduct", fields).fields
+    }
+
+    #[test]
+    fn the_fields_that_differ_are_named_and_a_field_left_out_is_not_there() {
+        let kept = fields(&[("user_id", "ada"), ("amount", "0.1"), ("api_id", "")]);
+        assert_eq!(kept, fields(&[("user_id", "ada"), ("amount", "0.1")]));
+        assert_eq!(differing(&kept, &fields(&[("user_id", "ada"), ("amount", "0.5")])), ["amount"]);
+        assert_eq!(
+            differing(&kept, &fields(&[("user_id", "bob"), ("amount", "0.1"), ("api_id", "chat")])),
+            ["api_id", "user_id"]
+        );
+        assert_eq!(differing(&kept, &fields(&[])), ["amount", "user_id"]);
+    }
+
+    #[test]
+    fn no_value_of_a_request_is_kept() {
+        assert!(!fields(&[("user_id", "ada.lovelace")]).contains("lovelace"));
+    }
+}

@@ -1,0 +1,49 @@
+//! What a call carries besides its message: whose it is, how long it may take, and the trace it is part of.
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::trace::SpanContext;
+use tokio::time::Instant;
+use tonic::Request;
+
+use crate::Tenant;
+
+/// One call as the serving stack opened it. Handlers pass it on to the store and, through [`Context::onward`], to other
+/// services, so that deadline, trace and request id travel with the work.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Whose rows the call sees.
+    pub tenant: Tenant,
+    /// `x-request-id`: the caller's, or one of ours. The same on every hop.
+    pub request_id: Arc<str>,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+    /// The span of this call, W3C Trace Context.
+    pub trace: SpanContext,
+}
+
+impl Context {
+    /// A context of nobody's call: for work that a process does of itself, and for tests.
+    pub fn own(tenant: Tenant, budget: Duration) -> Self {
+        Self { tenant, request_id: Arc::from("own"), deadline: Instant::now() + budget, trace: SpanContext::NONE }
+    }
+
+    /// How much time is left.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// A request to another service as part of this call.
+    pub fn onward<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(self.clone());
+        request
+    }
+}
+
+/// Takes a request apart: the call's context, as the serving stack put it there, and the message.
+pub fn open<M>(mut request: Request<M>) -> Result<(Context, M), tonic::Status> {
+    let context = request.extensions_mut().remove::<Context>();
+    let context = context.ok_or_else(|| tonic::Status::internal("the service stands outside of mesh::serve"))?;
+    Ok((context, request.into_inner()))
+}

@@ -1,0 +1,108 @@
+//! `grpc.health.v1`: whether a process turns (`liveness`), and whether it should get calls (`readiness`, the empty name,
+//! and every service by its full name).
+//!
+//! tonic-health's own service says SERVING from birth, and ends a Watch of a name it does not know; this one does
+//! neither.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus,
+    health_server::{Health, HealthServer},
+};
+
+/// Where a process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not ready yet: ports are bound, dependencies are awaited.
+    Starting,
+    /// Takes calls.
+    Serving,
+    /// Takes the calls that still come, and asks for no more.
+    Draining,
+}
+
+/// The phase that a process is in, for whoever wants to watch it.
+#[derive(Clone)]
+pub struct Life(Arc<watch::Sender<Phase>>);
+
+impl Default for Life {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Phase::Starting)))
+    }
+}
+
+impl Life {
+    /// The present phase.
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.0.send_replace(phase);
+    }
+
+    fn watch(&self) -> watch::Receiver<Phase> {
+        self.0.subscribe()
+    }
+}
+
+/// The health service of one port.
+#[derive(Clone)]
+pub(crate) struct HealthService {
+    life: Life,
+    services: Arc<[&'static str]>,
+}
+
+impl HealthService {
+    /// Health over these services, by their full names.
+    pub(crate) fn server(life: &Life, services: &[&'static str]) -> HealthServer<Self> {
+        HealthServer::new(Self { life: life.clone(), services: services.into() })
+    }
+
+    fn status(&self, name: &str, phase: Phase) -> ServingStatus {
+        let ready = if phase == Phase::Serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        match name {
+            "liveness" => ServingStatus::Serving,
+            "" | "readiness" => ready,
+            name if self.services.contains(&name) => ready,
+            _ => ServingStatus::ServiceUnknown,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Health for HealthService {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        let name = request.into_inner().service;
+        match self.status(&name, self.life.phase()) {
+            ServingStatus::ServiceUnknown => Err(Status::not_found("no service of this name is served on this port")),
+            status => Ok(Response::new(response(status))),
+        }
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let name = request.into_inner().service;
+        let service = self.clone();
+        let phases = WatchStream::new(self.life.watch());
+        let changes = phases.map(move |phase| service.status(&name, phase)).scan(None, |last, status| {
+            let news = (*last != Some(status)).then_some(status);
+            *last = Some(status);
+            std::future::ready(Some(news))
+        });
+        let statuses = changes.filter_map(std::future::ready).map(|status| Ok(response(status)));
+        // A watch ends when its caller ends it, or with the connection.
+        Ok(Response::new(Box::pin(statuses.chain(stream::pending()))))
+    }
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}

@@ -1,0 +1,48 @@
+//! What every Trivet service is made of, so that a service is its rules and nothing else.
+//!
+//! Read [`Plan`] for the life of a process, `serve.rs` for the way of a request in, `call.rs` for the way of a call out,
+//! [`store`] for how rows are kept.
+
+pub mod config;
+
+mod process;
+pub use process::{Bound, Parts, Peers, Placement, Plan, Role, Running, ServerSettings, Services, StartError};
+
+mod stack;
+
+mod serve;
+
+mod call;
+pub use call::{CallSettings, Peer, Target, TargetFault, unanswered};
+
+mod context;
+pub use context::{Context, open};
+
+pub mod refusal;
+pub use refusal::{Fields, Reason, Refusal};
+
+pub mod store;
+pub use store::{Store, StoreError};
+
+pub mod claim;
+pub mod id;
+pub mod page;
+pub mod text;
+pub mod update;
+pub use id::{RequestId, Slug, Tenant, UserId};
+pub use page::TokenKey;
+
+mod clock;
+pub use clock::{Clock, Time};
+
+mod health;
+pub use health::{Life, Phase};
+
+mod admin;
+
+mod telemetry;
+pub use telemetry::{LogFormat, Telemetry, TelemetryError, TelemetrySettings, chain};
+
+/// Used by [`text_enum`].
+#[doc(hidden)]
+pub use serde;

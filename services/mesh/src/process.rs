@@ -1,0 +1,395 @@
+//! The life of a process: bind every port, open the stores, serve, and go away without failing a call.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::Request;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{
+    body::Body,
+    server::NamedService,
+    service::{Routes, RoutesBuilder},
+};
+use tower::Service;
+use tracing::{info, warn};
+
+use crate::{
+    CallSettings, Clock, Peer, Target, Telemetry, TokenKey, admin,
+    health::{HealthService, Life, Phase},
+    serve::{self, Serving, accept::Ending},
+    store::{Location, Migration, Store, StoreError},
+};
+
+/// A database that does not answer is asked again after this long.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// Settings of the process itself.
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ServerSettings {
+    /// The address that every port is bound on. Anything but loopback needs `insecure`, for as long as there is no TLS.
+    pub host: IpAddr,
+    /// The admin port: probes, metrics, health in plaintext.
+    pub admin_port: u16,
+    /// Says out loud that callers are neither encrypted nor known: the network around must be trusted.
+    pub insecure: bool,
+    /// How long a call may take whose caller names no deadline, in milliseconds. Shorter than `grace_ms`, so that a
+    /// process that goes away cuts none of them off.
+    pub deadline_ms: u64,
+    /// How long a process that was told to go still takes new calls, in milliseconds: load balancers need to hear of it.
+    pub announce_ms: u64,
+    /// How long calls under way may then take before they are cut off, in milliseconds.
+    pub grace_ms: u64,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::from([127, 0, 0, 1]),
+            admin_port: 8200,
+            insecure: false,
+            deadline_ms: 15_000,
+            announce_ms: 5_000,
+            grace_ms: 20_000,
+        }
+    }
+}
+
+/// One service of the house, ready to be started.
+pub struct Role {
+    /// `billing`.
+    pub name: &'static str,
+    /// Its schema, step by step.
+    pub migrations: Vec<Migration>,
+    /// Makes its rpcs from what the process gives it.
+    pub services: Box<dyn FnOnce(Parts) -> Result<Services, StartError> + Send>,
+}
+
+/// What a role is made from.
+pub struct Parts {
+    /// Its database, migrated.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// What its page tokens are authenticated with.
+    pub tokens: TokenKey,
+    /// The other services.
+    pub peers: Peers,
+    /// For instruments of its own.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// The rpcs of one role.
+#[derive(Default)]
+pub struct Services {
+    routes: RoutesBuilder,
+    names: Vec<&'static str>,
+}
+
+impl Services {
+    /// Adds a generated server.
+    #[must_use]
+    pub fn with<S>(mut self, server: S) -> Self
+    where
+        S: Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send,
+    {
+        self.routes.add_service(server);
+        self.names.push(S::NAME);
+        self
+    }
+}
+
+/// The other services, by name.
+#[derive(Clone)]
+pub struct Peers {
+    targets: Arc<BTreeMap<&'static str, Target>>,
+    telemetry: Arc<Telemetry>,
+    settings: CallSettings,
+}
+
+impl Peers {
+    /// The channel to a service.
+    pub fn get(&self, name: &'static str) -> Result<Peer, StartError> {
+        let target = self.targets.get(name).ok_or(StartError::NoPeer(name))?;
+        Ok(Peer::new(name, target, self.telemetry.clone(), self.settings))
+    }
+}
+
+/// Where one role of this process is to be.
+pub struct Placement {
+    /// The role.
+    pub role: Role,
+    /// Its port; 0 takes any that is free.
+    pub port: u16,
+    /// Its database.
+    pub location: Location,
+}
+
+/// Everything that a process is started from.
+pub struct Plan {
+    /// Settings of the process.
+    pub server: ServerSettings,
+    /// The roles that run in it.
+    pub placements: Vec<Placement>,
+    /// Services that run elsewhere. A role that runs here needs no entry, and an entry wins over it.
+    pub peers: BTreeMap<&'static str, Target>,
+    /// How peers are called.
+    pub calls: CallSettings,
+    /// Logs, spans, metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Why a process did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port cannot be had.
+    #[error(
+        "{what} cannot listen on {address}: {source}; set {key} to another port, with {variable} or --set {key}=.."
+    )]
+    Port {
+        /// Whose port.
+        what: String,
+        /// Where.
+        address: SocketAddr,
+        /// The setting that moves it.
+        key: String,
+        /// The variable that moves it.
+        variable: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Plaintext on a network that is not the machine's own.
+    #[error(
+        "server.host is {0}, which others can reach, and nothing is encrypted: set server.insecure if that is meant"
+    )]
+    Insecure(IpAddr),
+    /// A role needs a service that is nowhere.
+    #[error("no address of {0} is known: set {0}.address")]
+    NoPeer(&'static str),
+    /// The database is there and not as it must be.
+    #[error("the database of {role} cannot be used")]
+    Store {
+        /// Whose.
+        role: &'static str,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// Reflection cannot be built from the contract.
+    #[error("the contract cannot be reflected")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A process whose ports are bound and which does nothing yet.
+pub struct Bound {
+    plan: Plan,
+    admin: TcpListener,
+    listeners: Vec<TcpListener>,
+}
+
+/// A process that serves.
+pub struct Running {
+    /// Where each role listens.
+    pub addresses: BTreeMap<&'static str, SocketAddr>,
+    /// Where the admin port is.
+    pub admin: SocketAddr,
+    /// The phase it is in.
+    pub life: Life,
+    server: ServerSettings,
+    ending: Ending,
+    admin_end: CancellationToken,
+    tasks: TaskTracker,
+    stores: Vec<Store>,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Plan {
+    /// Binds every port before anything else: a port that is taken must not cost a migration.
+    pub async fn bind(self) -> Result<Bound, StartError> {
+        let host = self.server.host;
+        if !host.is_loopback() && !self.server.insecure {
+            return Err(StartError::Insecure(host));
+        }
+        let admin = bind("the admin port", host, self.server.admin_port, "server.admin_port").await?;
+        let mut listeners = Vec::new();
+        for placement in &self.placements {
+            let name = placement.role.name;
+            listeners.push(bind(name, host, placement.port, &format!("{name}.port")).await?);
+        }
+        Ok(Bound { plan: self, admin, listeners })
+    }
+}
+
+async fn bind(what: &str, host: IpAddr, port: u16, key: &str) -> Result<TcpListener, StartError> {
+    let address = SocketAddr::from((host, port));
+    TcpListener::bind(address).await.map_err(|source| StartError::Port {
+        what: what.to_owned(),
+        address,
+        key: key.to_owned(),
+        variable: format!("{}{}", crate::config::PREFIX, key.to_uppercase().replace('.', "_")),
+        source,
+    })
+}
+
+impl Bound {
+    /// Opens the stores, starts the roles and becomes ready. A database that does not answer is waited for, with
+    /// readiness NOT_SERVING; dropping the future gives up.
+    pub async fn start(self) -> Result<Running, StartError> {
+        let Self { plan, admin, listeners } = self;
+        let life = Life::default();
+        let ending = Ending::default();
+        let (admin_end, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let names = contract_services();
+        let admin_address = address_of(&admin);
+        let admin = admin::serve(admin, life.clone(), plan.telemetry.clone(), names, admin_end.clone());
+        tasks.spawn(async move {
+            if let Err(error) = admin.await {
+                warn!(error = %error, "The admin port failed: {error}");
+            }
+        });
+        let addresses: BTreeMap<_, _> = plan
+            .placements
+            .iter()
+            .zip(&listeners)
+            .map(|(place, listener)| (place.role.name, address_of(listener)))
+            .collect();
+        let mut targets: BTreeMap<_, _> =
+            addresses.iter().map(|(name, address)| (*name, Target::from(*address))).collect();
+        targets.extend(plan.peers);
+        let peers = Peers { targets: Arc::new(targets), telemetry: plan.telemetry.clone(), settings: plan.calls };
+        let mut stores = Vec::new();
+        for (placement, listener) in plan.placements.into_iter().zip(listeners) {
+            let role = placement.role;
+            let store = open_store(role.name, &placement.location, &role.migrations).await?;
+            let broken = |source| StartError::Store { role: role.name, source };
+            let tokens = store.token_key().await.map_err(broken)?;
+            stores.push(store.clone());
+            let (clock, telemetry) = (plan.clock.clone(), plan.telemetry.clone());
+            let parts =
+                Parts { store, clock: clock.clone(), tokens, peers: peers.clone(), telemetry: telemetry.clone() };
+            let routes = with_health_and_reflection((role.services)(parts)?, &life)?;
+            let default_deadline = Duration::from_millis(plan.server.deadline_ms);
+            let serving = Serving { role: role.name, telemetry, clock, default_deadline };
+            tasks.spawn(serve::accept::accept(listener, serve::stack(&serving, routes), ending.clone()));
+        }
+        life.enter(Phase::Serving);
+        Ok(Running {
+            addresses,
+            admin: admin_address,
+            life,
+            server: plan.server,
+            ending,
+            admin_end,
+            tasks,
+            stores,
+            telemetry: plan.telemetry,
+        })
+    }
+}
+
+/// The address of a listener that was bound a moment ago.
+fn address_of(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
+}
+
+/// The full names of the services in the contract, each once.
+fn contract_services() -> Vec<&'static str> {
+    let name = |method: &trivet_proto::Method| method.path.trim_start_matches('/').split('/').next();
+    let mut names: Vec<_> = trivet_proto::METHODS.iter().filter_map(name).collect();
+    names.dedup();
+    names
+}
+
+/// Opens and migrates a database; one that does not answer is waited for, and the log says so.
+async fn open_store(role: &'static str, location: &Location, migrations: &[Migration]) -> Result<Store, StartError> {
+    loop {
+        let opened: Result<Store, StoreError> = async {
+            let store = Store::open(location.clone()).await?;
+            store.migrate(migrations).await?;
+            Ok(store)
+        }
+        .await;
+        match opened {
+            Ok(store) => return Ok(store),
+            Err(error @ StoreError::Unavailable(_)) => {
+                warn!("Still waiting for the database of {role} ({location}): {}", crate::chain(&error));
+                tokio::time::sleep(STORE_RETRY).await;
+            }
+            Err(source) => return Err(StartError::Store { role, source }),
+        }
+    }
+}
+
+/// Every port can say what it serves and how it is.
+fn with_health_and_reflection(services: Services, life: &Life) -> Result<Routes, StartError> {
+    let Services { mut routes, names } = services;
+    let builder = || {
+        let builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(trivet_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // Without these grpcurl prints details as bytes, and Python cannot ask for them.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("grpc.health.v1.Health");
+        names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+    };
+    routes.add_service(HealthService::server(life, &names));
+    routes.add_service(builder().build_v1()?);
+    routes.add_service(builder().build_v1alpha()?);
+    Ok(routes.routes().prepare())
+}
+
+impl Running {
+    /// Goes away without failing a call: says NOT_SERVING, goes on for a while, then takes no new connection, sends
+    /// GOAWAY, and waits for what is under way. `hurry` cuts every wait short.
+    pub async fn drain(self, hurry: impl Future<Output = ()>) {
+        let mut hurry = std::pin::pin!(hurry);
+        self.life.enter(Phase::Draining);
+        let announce = Duration::from_millis(self.server.announce_ms);
+        info!("Draining: not ready any more, still serving for {} ms", announce.as_millis());
+        let hurried = tokio::select! {
+            () = tokio::time::sleep(announce) => false,
+            () = &mut hurry => true,
+        };
+        self.ending.drain.cancel();
+        self.ending.connections.close();
+        if !hurried {
+            let grace = Duration::from_millis(self.server.grace_ms);
+            tokio::select! {
+                () = self.ending.connections.wait() => {}
+                () = tokio::time::sleep(grace) => warn!("Calls are still under way after {} ms", grace.as_millis()),
+                () = hurry => {}
+            }
+        }
+        self.ending.force.cancel();
+        self.ending.connections.wait().await;
+        for store in &self.stores {
+            if let Err(error) = store.close().await {
+                warn!("A store did not close: {}", crate::chain(&error));
+            }
+        }
+        self.admin_end.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        let telemetry = self.telemetry;
+        // The exporter blocks its thread while it sends.
+        let flushed = tokio::task::spawn_blocking(move || telemetry.flush()).await;
+        if let Err(error) = flushed {
+            warn!(error = %error, "Telemetry was not flushed: {error}");
+        }
+        info!("Drained");
+    }
+}

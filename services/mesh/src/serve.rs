@@ -1,0 +1,59 @@
+//! Serving: the stack that every request passes, from the socket to the handler. Read [`stack`] from top to bottom.
+
+pub(crate) mod accept;
+mod complete;
+mod deadline;
+mod identity;
+mod metrics;
+mod shape;
+mod trace;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use tonic::{body::Body, service::Routes};
+use tower::{Service, ServiceBuilder};
+
+use crate::{Telemetry, stack::stage};
+
+pub(crate) use deadline::{GRPC_TIMEOUT, write as write_timeout};
+pub(crate) use identity::TENANT;
+pub(crate) use trace::REQUEST_ID;
+
+/// What the stages of one role share.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    /// The role's name, `billing`.
+    pub(crate) role: &'static str,
+    /// Spans and instruments.
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// Makes request ids.
+    pub(crate) clock: crate::Clock,
+    /// How long a call may take whose caller does not say.
+    pub(crate) default_deadline: Duration,
+}
+
+/// The whole way of a request through the process.
+///
+/// Above it stands [`accept`]: connections, their limits, and their end.
+pub(crate) fn stack(
+    serving: &Serving,
+    routes: Routes,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static {
+    ServiceBuilder::new()
+        // What is not gRPC is refused in HTTP's own words, before anything is spent on it.
+        .layer(stage(shape::Shape))
+        // The call gets its name: request id, W3C trace context, and a span where it is sampled.
+        .layer(stage(trace::Trace::new(serving)))
+        // Counted and timed, whatever becomes of it.
+        .layer(stage(metrics::Metrics::new(serving)))
+        // From here on there is an end: grpc-timeout, or our own default.
+        .layer(stage(deadline::Deadline { default: serving.default_deadline }))
+        // Who calls. For now the tenant alone; workload certificates and API keys belong here.
+        .layer(stage(identity::Identity))
+        // (Here: allow, the policy by method and identity. Then: limit, rates and adaptive concurrency.)
+        // A panic becomes INTERNAL, and every error gets its reason and its request id.
+        .layer(stage(complete::Complete))
+        // The handlers, health and reflection.
+        .service(routes)
+}

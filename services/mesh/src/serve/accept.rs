@@ -1,0 +1,108 @@
+//! The accept loop: HTTP/2 connections, their limits, and their end. tonic's own loop waits for ever on one open
+//! stream and unsets two of hyper's limits.
+
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::body::Body;
+use tower::{Service, ServiceBuilder};
+use tracing::{debug, warn};
+
+/// Requests at once on one connection: hyper's default, which tonic unsets.
+const STREAMS: u32 = 256;
+/// Streams that we had to reset before a connection is ended: RUSTSEC-2024-0003.
+const LOCAL_RESETS: usize = 1_024;
+/// All headers of a request together.
+const HEADER_BYTES: u32 = 16 * 1024;
+/// How much a caller may send ahead on one stream, and on all streams of a connection.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// A peer that is silent this long is asked whether it lives, and given this long to answer.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// When accepting fails (out of file descriptors, mostly), trying again at once would only spin.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+/// How the accept loop and its connections are told to end.
+#[derive(Clone, Default)]
+pub(crate) struct Ending {
+    /// No new connections; those there are get GOAWAY and finish what they began.
+    pub(crate) drain: CancellationToken,
+    /// Whatever is left ends now.
+    pub(crate) force: CancellationToken,
+    /// Everything that drain waits for.
+    pub(crate) connections: TaskTracker,
+}
+
+/// Accepts connections until told to drain.
+pub(crate) async fn accept<S>(listener: TcpListener, service: S, ending: Ending)
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    loop {
+        let accepted = tokio::select! {
+            () = ending.drain.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                ending.connections.spawn(connection(socket, peer, service.clone(), ending.clone()));
+            }
+            Err(error) => {
+                warn!(error = %error, "A connection could not be accepted: {error}");
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+            }
+        }
+    }
+}
+
+async fn connection<S>(socket: TcpStream, peer: SocketAddr, service: S, ending: Ending)
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    if let Err(error) = socket.set_nodelay(true) {
+        debug!(error = %error, "The connection from {peer} was gone before it began");
+        return;
+    }
+    let service =
+        ServiceBuilder::new().map_request(|request: Request<Incoming>| request.map(Body::new)).service(service);
+    let connection = settings().serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = ending.drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = ending.force.cancelled() => return warn!("The connection from {peer} was ended with calls under way"),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(error = %error, "The connection from {peer} broke: {error}");
+    }
+}
+
+fn settings() -> http2::Builder<TokioExecutor> {
+    let mut settings = http2::Builder::new(TokioExecutor::new());
+    settings
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_local_error_reset_streams(LOCAL_RESETS)
+        .max_header_list_size(HEADER_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .adaptive_window(false)
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_ANSWER);
+    settings
+}

@@ -1,0 +1,91 @@
+//! Completes what a handler answers: a panic becomes INTERNAL, every error has a reason and the request id, and a cause
+//! that only we can mend is logged once, here.
+
+use std::{convert::Infallible, panic::AssertUnwindSafe};
+
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use tonic::{Code, Status, body::Body};
+use tonic_types::{StatusExt as _, pb};
+use tracing::{error, warn};
+
+use crate::{
+    Context, Reason, Refusal,
+    refusal::{any, with_details},
+    stack::{Next, Reply, Stage},
+    telemetry::chain,
+};
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Complete;
+
+impl Stage<Infallible> for Complete {
+    async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
+        let Some(context) = request.extensions().get::<Context>().cloned() else { return next.go(request).await };
+        let method = request.uri().path().to_owned();
+        let Ok(reply) = AssertUnwindSafe(next.go(request)).catch_unwind().await else {
+            error!(rpc.method = %method, request.id = %context.request_id, trace.id = %context.trace.trace_id(),
+                "The handler of {method} panicked");
+            return Ok(refuse(
+                &context,
+                Refusal::new(Reason::Internal, "something went wrong on our side; quote the request id"),
+            ));
+        };
+        let mut response = reply?;
+        Ok(match response.extensions_mut().remove::<Status>() {
+            Some(status) => {
+                log_cause(&context, &method, &status);
+                completed(&context, status).into_http()
+            }
+            None => response,
+        })
+    }
+}
+
+/// A refusal of one of our own stages, as it goes over the wire.
+pub(crate) fn refuse(context: &Context, refusal: Refusal) -> Response<Body> {
+    completed(context, refusal.into()).into_http()
+}
+
+fn log_cause(context: &Context, method: &str, status: &Status) {
+    let Some(cause) = std::error::Error::source(status).map(chain) else { return };
+    let (request_id, trace_id) = (&context.request_id, context.trace.trace_id());
+    match status.code() {
+        Code::Internal | Code::Unknown | Code::DataLoss => {
+            error!(rpc.method = %method, request.id = %request_id, trace.id = %trace_id, "{method} failed: {cause}");
+        }
+        _ => {
+            warn!(rpc.method = %method, request.id = %request_id, trace.id = %trace_id, "{method} was not done: {cause}");
+        }
+    }
+}
+
+/// The status with ErrorInfo and RequestInfo, whoever made it.
+fn completed(context: &Context, status: Status) -> Status {
+    let status = if status.get_details_error_info().is_some() { status } else { of_tonic(&status).into() };
+    let info = pb::RequestInfo { request_id: context.request_id.to_string(), serving_data: String::new() };
+    with_details(status, vec![any("google.rpc.RequestInfo", &info)])
+}
+
+/// What tonic itself answers, in our words. It calls a message that it cannot decode INTERNAL, and one that is too
+/// large OUT_OF_RANGE.
+fn of_tonic(status: &Status) -> Refusal {
+    let message = status.message();
+    match status.code() {
+        Code::Unimplemented if message.is_empty() => {
+            Refusal::new(Reason::MethodNotFound, "there is no such rpc on this port")
+        }
+        Code::Unimplemented => Refusal::new(Reason::MethodNotFound, message),
+        Code::OutOfRange | Code::ResourceExhausted => Refusal::new(Reason::TooLarge, message),
+        Code::Internal if !message.starts_with("Error encoding") => {
+            Refusal::new(Reason::InvalidFields, format!("the request is not a message of this rpc: {message}"))
+        }
+        Code::InvalidArgument => Refusal::new(Reason::InvalidFields, message),
+        Code::NotFound => Refusal::new(Reason::EventNotFound, message),
+        Code::Cancelled => Refusal::new(Reason::Cancelled, "the caller went away"),
+        Code::DeadlineExceeded => Refusal::new(Reason::DeadlineExceeded, message),
+        Code::Unavailable => Refusal::new(Reason::DependencyUnavailable, message),
+        _ => Refusal::internal(status.clone()),
+    }
+}

@@ -1,0 +1,128 @@
+//! Where a service keeps its rows: SQLite on a laptop, PostgreSQL in a cluster, the same statements on both.
+//!
+//! SQLite has one writer, and every transaction takes it at once (BEGIN IMMEDIATE): a deferred one fails with BUSY as
+//! soon as two of them want to write. PostgreSQL keeps each service in a schema of its own, so that three services can
+//! share a database or not.
+
+mod columns;
+mod error;
+mod migrate;
+mod open;
+mod unit;
+
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, Statement, Value};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+pub use columns::UnknownName;
+pub use error::StoreError;
+pub use migrate::{Migration, MigrationState};
+pub use open::Location;
+pub use sea_orm::{DeriveValueType as Column, FromQueryResult as Row};
+pub use unit::{Unit, Work};
+
+use crate::{Context, TokenKey};
+
+/// A running transaction; made and ended by [`Unit::run`] only.
+pub type Transaction = DatabaseTransaction;
+
+/// A service's database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    location: Location,
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    /// As many units of work at once as there are connections for them: a flood of calls that are given up does not
+    /// become a flood of transactions.
+    permits: Arc<Semaphore>,
+    /// The units under way. Drain waits for them.
+    units: TaskTracker,
+}
+
+impl Store {
+    /// The connection for statements that only read. Money is read here too: on PostgreSQL it is the primary.
+    pub fn reader(&self) -> &DatabaseConnection {
+        &self.0.reader
+    }
+
+    /// Prepares a unit of work: the only way to write.
+    pub fn unit<'s>(&'s self, context: &'s Context) -> Unit<'s> {
+        Unit::new(self, context)
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.reader().ping().await?)
+    }
+
+    /// What page tokens of this service are authenticated with: made once, kept in the database, shared by all replicas.
+    pub async fn token_key(&self) -> Result<TokenKey, StoreError> {
+        let fresh: [u8; 32] = rand::random();
+        let writer = &self.0.writer;
+        let insert = "insert into secrets (name, secret) values ('page_token', $1) on conflict do nothing";
+        writer.execute_raw(sql(writer, insert, [fresh.to_vec().into()])).await?;
+        let select = sql(writer, "select secret from secrets where name = 'page_token'", []);
+        let row =
+            writer.query_one_raw(select).await?.ok_or(StoreError::Impossible("the page token key is not there"))?;
+        let secret: Vec<u8> = row.try_get("", "secret")?;
+        Ok(TokenKey(secret.try_into().map_err(|_| StoreError::Impossible("the page token key has not 32 bytes"))?))
+    }
+
+    /// Waits until every unit of work has ended, then closes the connections.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.0.units.close();
+        self.0.units.wait().await;
+        self.0.writer.close_by_ref().await?;
+        self.0.reader.close_by_ref().await?;
+        Ok(())
+    }
+}
+
+/// A raw statement. Parameters are `$1`, `$2`, .. on both databases.
+pub fn sql(connection: &impl ConnectionTrait, text: &str, values: impl IntoIterator<Item = Value>) -> Statement {
+    Statement::from_sql_and_values(connection.get_database_backend(), text, values)
+}
+
+/// `$first, ..` for a list of `count` parameters.
+pub fn placeholders(first: usize, count: usize) -> String {
+    let names: Vec<String> = (first..first + count).map(|position| format!("${position}")).collect();
+    names.join(", ")
+}
+
+/// What every service's schema begins with: secrets that its replicas share.
+pub const SECRETS: Migration = Migration::new(
+    "m0000_secrets",
+    "
+    create table secrets (
+        name   text primary key,
+        secret bytea not null
+    );
+    ",
+);
+
+/// The clause that keeps a row read in a transaction from changing until its end. SQLite needs none: the transaction
+/// holds the one writer already.
+pub fn lock_clause(connection: &impl ConnectionTrait) -> &'static str {
+    match connection.get_database_backend() {
+        DbBackend::Postgres => " for update",
+        _ => "",
+    }
+}
+
+/// A pattern for `like .. escape '\'` that finds `text` anywhere; `%` and `_` in it mean themselves.
+pub fn contains_pattern(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}

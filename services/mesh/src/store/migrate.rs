@@ -1,0 +1,145 @@
+//! Migrations: numbered, append only, forward only. They are written once, in PostgreSQL's words, and run on both
+//! databases.
+
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait as _, DbBackend};
+use sea_orm_migration::{
+    DbErr, MigrationName, MigrationStatus, MigrationTrait, MigratorTraitSelf, SchemaManager, async_trait::async_trait,
+};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+use super::{Location, Store, StoreError};
+
+/// One step of a schema.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    name: &'static str,
+    both: &'static str,
+    postgres: &'static str,
+    sqlite: &'static str,
+}
+
+impl Migration {
+    /// A step in statements that both databases understand, once `bigint`, `bytea` and `boolean` are called what
+    /// SQLite calls them and its tables are STRICT. A table's definition ends in a line of its own, `);`.
+    pub const fn new(name: &'static str, both: &'static str) -> Self {
+        Self { name, both, postgres: "", sqlite: "" }
+    }
+
+    /// Adds what only PostgreSQL understands.
+    #[must_use]
+    pub const fn on_postgres(self, postgres: &'static str) -> Self {
+        Self { postgres, ..self }
+    }
+
+    /// Adds what only SQLite understands.
+    #[must_use]
+    pub const fn on_sqlite(self, sqlite: &'static str) -> Self {
+        Self { sqlite, ..self }
+    }
+
+    fn script(&self, backend: DbBackend) -> String {
+        match backend {
+            DbBackend::Sqlite => format!("{}{}", for_sqlite(self.both), self.sqlite),
+            _ => format!("{}{}", self.both, self.postgres),
+        }
+    }
+}
+
+fn for_sqlite(script: &str) -> String {
+    let strict = |line: &str| if line.trim() == ");" { ") strict;".to_owned() } else { line.to_owned() };
+    let script: Vec<String> = script.lines().map(strict).collect();
+    script.join("\n").replace(" bigint", " integer").replace(" bytea", " blob").replace(" boolean", " integer")
+}
+
+impl MigrationName for Migration {
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+#[async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let script = self.script(manager.get_database_backend());
+        manager.get_connection().execute_unprepared(&script).await?;
+        Ok(())
+    }
+
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+struct Migrations(Vec<Migration>);
+
+impl MigratorTraitSelf for Migrations {
+    fn migrations(&self) -> Vec<Box<dyn MigrationTrait>> {
+        self.0.iter().map(|step| -> Box<dyn MigrationTrait> { Box::new(*step) }).collect()
+    }
+}
+
+/// A migration and whether the database has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationState {
+    /// The migration's name.
+    pub name: String,
+    /// Whether it was applied.
+    pub applied: bool,
+}
+
+impl Store {
+    /// Applies the migrations that the database does not have yet. Any number of processes may do this at once.
+    pub async fn migrate(&self, migrations: &[Migration]) -> Result<(), StoreError> {
+        let steps = Migrations(migrations.to_vec());
+        let Location::Postgres { url, schema, .. } = &self.0.location else {
+            return Ok(steps.up(&self.0.writer, None).await?);
+        };
+        let guard = lock(url, schema).await.map_err(wrapped)?;
+        let applied = steps.up(&self.0.writer, None).await;
+        // The lock ends with its connection, however this goes.
+        guard.close_hard().await.map_err(wrapped)?;
+        Ok(applied?)
+    }
+
+    /// Which migrations the database has.
+    pub async fn migration_states(&self, migrations: &[Migration]) -> Result<Vec<MigrationState>, StoreError> {
+        let steps = Migrations(migrations.to_vec());
+        let known = steps.get_migration_with_status_read_only(&self.0.writer).await?;
+        let state = |step: &sea_orm_migration::Migration| MigrationState {
+            name: step.name().to_owned(),
+            applied: step.status() == MigrationStatus::Applied,
+        };
+        Ok(known.iter().map(state).collect())
+    }
+}
+
+/// Takes the schema's advisory lock on a connection of its own: sea-orm-migration takes none.
+async fn lock(url: &str, schema: &str) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = PgConnection::connect(url).await?;
+    sqlx::query("select pg_advisory_lock(hashtextextended('trivet.migrate.' || $1, 0))")
+        .bind(schema)
+        .execute(&mut connection)
+        .await?;
+    // The name comes from the operator's settings, not from callers; a quote in it cannot end it.
+    let create = format!("create schema if not exists \"{}\"", schema.replace('"', "\"\""));
+    connection.execute(AssertSqlSafe(create)).await?;
+    Ok(connection)
+}
+
+fn wrapped(error: sqlx::Error) -> StoreError {
+    StoreError::from(DbErr::Conn(sea_orm::RuntimeErr::SqlxError(Arc::new(error))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_strict_on_sqlite_and_its_types_have_sqlite_names() {
+        let step = Migration::new("m0001", "create table a (\n  n bigint not null,\n  b bytea\n);");
+        assert_eq!(step.script(DbBackend::Sqlite), "create table a (\n  n integer not null,\n  b blob\n) strict;");
+        assert!(step.script(DbBackend::Postgres).ends_with(");"));
+    }
+}

@@ -1,0 +1,134 @@
+//! Opening a database so that what it acknowledges is there after a crash.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, sqlx::sqlite};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::{Inner, Store, StoreError, sql};
+
+/// How long a reader of SQLite waits for a checkpoint, and the writer for another process's.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long opening a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Readers beside the one writer of a SQLite file: more than two cores never gain.
+const SQLITE_READERS: u32 = 4;
+/// A PostgreSQL connection that was idle this long is asked whether it still lives before it is used.
+const IDLE_BEFORE_PING: Duration = Duration::from_secs(10);
+
+/// Where a service's rows are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Location {
+    /// SQLite in this process's memory: gone with it.
+    Memory,
+    /// A SQLite file.
+    File(PathBuf),
+    /// A PostgreSQL database.
+    Postgres {
+        /// `postgres://user:password@host:port/database`. A secret.
+        url: String,
+        /// The schema that holds the service's tables; made if it is not there.
+        schema: String,
+        /// How many connections this process opens at most.
+        connections: u32,
+    },
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{self}")
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => formatter.write_str("SQLite in memory"),
+            Self::File(path) => write!(formatter, "SQLite {}", path.display()),
+            Self::Postgres { schema, .. } => write!(formatter, "PostgreSQL, schema {schema}"),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the database and makes sure that it keeps what it acknowledges.
+    pub async fn open(location: Location) -> Result<Self, StoreError> {
+        let (writer, reader, units) = match &location {
+            // One connection is the whole database: a second one would not see it.
+            Location::Memory => {
+                let only = Database::connect(sqlite_options("sqlite::memory:", 1)).await?;
+                (only.clone(), only, 1)
+            }
+            Location::File(path) => {
+                let url = format!("sqlite://{}?mode=rwc", path.display());
+                let writer = Database::connect(sqlite_options(&url, 1)).await?;
+                let reader = Database::connect(sqlite_options(&url, SQLITE_READERS)).await?;
+                (writer, reader, 1)
+            }
+            Location::Postgres { url, schema, connections } => {
+                let pool = Database::connect(postgres_options(url, schema, *connections)).await?;
+                must_be_durable(&pool).await?;
+                (pool.clone(), pool, *connections)
+            }
+        };
+        let permits = Arc::new(Semaphore::new(usize::try_from(units).unwrap_or(1)));
+        Ok(Self(Arc::new(Inner { location, writer, reader, permits, units: TaskTracker::new() })))
+    }
+}
+
+/// Values of statements are never logged: they are people's data.
+fn quiet(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(connections).sqlx_logging(false).connect_timeout(CONNECT_TIMEOUT);
+    options.acquire_timeout(CONNECT_TIMEOUT);
+    options
+}
+
+fn sqlite_options(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = quiet(url, connections);
+    // A connection that is let go would take a database in memory with it.
+    options.min_connections(1).idle_timeout(None).max_lifetime(None).test_before_acquire(false);
+    options.map_sqlx_sqlite_opts(|options| {
+        options
+            .journal_mode(sqlite::SqliteJournalMode::Wal)
+            .synchronous(sqlite::SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+    });
+    options
+}
+
+fn postgres_options(url: &str, schema: &str, connections: u32) -> ConnectOptions {
+    let mut options = quiet(url, connections);
+    options.set_schema_search_path(schema).test_before_acquire_if_idle_for(IDLE_BEFORE_PING);
+    options.map_sqlx_postgres_opts(|options| {
+        options.application_name("trivet").options([
+            ("synchronous_commit", "on"),
+            ("lock_timeout", "2s"),
+            ("statement_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "15s"),
+        ])
+    });
+    options
+}
+
+/// Refuses a server that would lose acknowledged money in a crash.
+async fn must_be_durable(pool: &DatabaseConnection) -> Result<(), StoreError> {
+    let mut off = Vec::new();
+    for setting in ["fsync", "full_page_writes", "synchronous_commit"] {
+        let row = pool.query_one_raw(sql(pool, "select current_setting($1) as value", [setting.into()])).await?;
+        let value: String =
+            row.ok_or(StoreError::Impossible("PostgreSQL has no such setting"))?.try_get("", "value")?;
+        if value == "off" {
+            off.push(setting);
+        }
+    }
+    if off.is_empty() {
+        return Ok(());
+    }
+    Err(StoreError::NotDurable(format!(
+        "PostgreSQL runs with {} off: it would lose acknowledged writes",
+        off.join(", ")
+    )))
+}

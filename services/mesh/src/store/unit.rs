@@ -1,0 +1,130 @@
+//! The unit of work: one transaction that belongs to a task, not to a request (money.md, section C).
+//!
+//! tonic drops a handler's future at its deadline and when the client goes away. A future dropped inside sqlx's
+//! `begin()` leaves the pooled connection inside a transaction, and the next caller's acknowledged write is lost. So
+//! the whole transaction runs in a task of its own: whoever waits for it may go, and it still ends whole.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sea_orm::{DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait as _};
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::{Location, Store, StoreError, Transaction};
+use crate::Context;
+
+/// With less time than this before the deadline, nothing is begun.
+const LEAST_BUDGET: Duration = Duration::from_millis(20);
+/// How often a transaction that collides with others is tried.
+const TRIES: u32 = 3;
+/// The longest wait before another try; the wait is random, so that those who collided do not meet again.
+const LONGEST_WAIT_MS: u64 = 30;
+
+/// What is done inside of the transaction. It may run again from the start, so that it takes its input by reference.
+pub type Work<I, T> = for<'a> fn(&'a I, &'a Transaction) -> BoxFuture<'a, Result<T, StoreError>>;
+
+/// A unit of work about to run. It ends in COMMIT where the work answers `Ok`, else in ROLLBACK.
+#[must_use]
+pub struct Unit<'s> {
+    store: &'s Store,
+    context: &'s Context,
+    rehearsal: bool,
+    repeatable: bool,
+}
+
+impl<'s> Unit<'s> {
+    pub(super) fn new(store: &'s Store, context: &'s Context) -> Self {
+        Self { store, context, rehearsal: false, repeatable: false }
+    }
+
+    /// The work claims a request id first, so that running it again after an unclear COMMIT finds out what happened.
+    pub fn claimed(self) -> Self {
+        Self { repeatable: true, ..self }
+    }
+
+    /// Computes everything and keeps nothing: `validate_only`.
+    pub fn rehearsal(self, rehearsal: bool) -> Self {
+        Self { rehearsal, ..self }
+    }
+
+    /// Runs the work. Once begun it ends whole, whether or not anybody still waits for this future.
+    pub async fn run<I, T>(self, input: I, work: Work<I, T>) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let inner = &self.store.0;
+        let permit = inner.permits.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        if self.context.remaining() < LEAST_BUDGET {
+            return Err(StoreError::OutOfTime);
+        }
+        let (rehearsal, repeatable, deadline) = (self.rehearsal, self.repeatable, self.context.deadline);
+        let store = self.store.clone();
+        let task = async move {
+            let _permit = permit;
+            store.until_clear(&input, work, Terms { rehearsal, repeatable, deadline }).await
+        };
+        inner.units.spawn(task.in_current_span()).await.map_err(StoreError::Panicked)?
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Terms {
+    rehearsal: bool,
+    repeatable: bool,
+    deadline: Instant,
+}
+
+impl Store {
+    /// Runs the transaction until its outcome is known, as far as the deadline lets it.
+    async fn until_clear<I, T>(&self, input: &I, work: Work<I, T>, terms: Terms) -> Result<T, StoreError> {
+        let mut collisions = 0;
+        let mut unclear = None;
+        loop {
+            let error = match self.once(input, work, terms.rehearsal).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            match error {
+                StoreError::OutcomeUnknown(_) if terms.repeatable => unclear = Some(error),
+                // The database is still away; what the lost COMMIT did is not known yet.
+                StoreError::Unavailable(_) if unclear.is_some() => {}
+                StoreError::Conflict(_) if collisions + 1 < TRIES => collisions += 1,
+                other => return Err(unclear.unwrap_or(other)),
+            }
+            let wait = Duration::from_millis(rand::random_range(1..=LONGEST_WAIT_MS));
+            if Instant::now() + wait + LEAST_BUDGET > terms.deadline {
+                return Err(unclear.unwrap_or(StoreError::OutOfTime));
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the one place where transactions begin")]
+    async fn once<I, T>(&self, input: &I, work: Work<I, T>, rehearsal: bool) -> Result<T, StoreError> {
+        let mode =
+            matches!(self.0.location, Location::Memory | Location::File(_)).then_some(SqliteTransactionMode::Immediate);
+        let options = TransactionOptions { sqlite_transaction_mode: mode, ..TransactionOptions::default() };
+        let transaction = self.0.writer.begin_with_options(options).await?;
+        let value = match work(input, &transaction).await {
+            Ok(value) if !rehearsal => value,
+            ended => {
+                // A transaction that cannot be rolled back has lost its connection, and so has ended.
+                if let Err(error) = transaction.rollback().await {
+                    tracing::debug!(error = %error, "A rollback found its connection gone");
+                }
+                return ended;
+            }
+        };
+        transaction.commit().await.map(|()| value).map_err(|error| match StoreError::from(error) {
+            StoreError::Unavailable(cause) => StoreError::OutcomeUnknown(cause),
+            other => other,
+        })
+    }
+
+    /// Which of the two databases this is.
+    pub fn backend(&self) -> DbBackend {
+        self.0.writer.get_database_backend()
+    }
+}
