@@ -1,0 +1,141 @@
+//! The rows of `products`, and every statement on them.
+
+use std::fmt::Write as _;
+
+use mesh::{
+    Slug, StoreError, Tenant, Time,
+    store::{contains_pattern, placeholders, sql},
+};
+use sea_orm::{ConnectionTrait, FromQueryResult as _, Value};
+
+use super::{Filter, Product};
+
+const COLUMNS: &str = "product_id, name, type, category_id, description, metadata, status, version, create_time, \
+                       update_time, delete_time";
+
+/// Inserts the product; false where its id is taken, be it by a deleted one.
+pub(super) async fn insert(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    product: &Product,
+) -> Result<bool, StoreError> {
+    let statement = sql(
+        connection,
+        "insert into products (tenant_id, product_id, name, name_key, type, category_id, description, metadata, status,
+                               version, create_time, update_time)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+         on conflict do nothing",
+        [
+            tenant.clone().into(),
+            product.product_id.clone().into(),
+            product.name.clone().into(),
+            product.name.to_lowercase().into(),
+            product.kind.clone().into(),
+            product.category_id.clone().into(),
+            product.description.clone().into(),
+            product.metadata.clone().into(),
+            product.status.into(),
+            product.version.into(),
+            product.create_time.into(),
+            product.update_time.into(),
+        ],
+    );
+    Ok(connection.execute_raw(statement).await?.rows_affected() == 1)
+}
+
+/// The product with this id, unless it was deleted.
+pub(super) async fn find(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    product_id: &Slug,
+) -> Result<Option<Product>, StoreError> {
+    let text =
+        format!("select {COLUMNS} from products where tenant_id = $1 and product_id = $2 and delete_time is null");
+    let statement = sql(connection, &text, [tenant.clone().into(), product_id.clone().into()]);
+    Ok(Product::find_by_statement(statement).one(connection).await?)
+}
+
+/// The products among these ids that were not deleted.
+pub(super) async fn find_all(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    ids: &[Slug],
+) -> Result<Vec<Product>, StoreError> {
+    let places = placeholders(2, ids.len());
+    let text = format!(
+        "select {COLUMNS} from products where tenant_id = $1 and product_id in ({places}) and delete_time is null"
+    );
+    let values = std::iter::once(tenant.clone().into()).chain(ids.iter().map(|id| id.clone().into()));
+    Ok(Product::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+}
+
+/// Up to `limit` products of the list after this place, newest first.
+pub(super) async fn list(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    filter: &Filter,
+    after: Option<(Time, &Slug)>,
+    limit: u64,
+) -> Result<Vec<Product>, StoreError> {
+    let (mut conditions, mut values) = conditions(tenant, filter);
+    if let Some((time, id)) = after {
+        let first = values.len() + 1;
+        let _ = write!(conditions, " and (create_time, product_id) < ({})", placeholders(first, 2));
+        values.extend([time.into(), id.clone().into()]);
+    }
+    let text = format!(
+        "select {COLUMNS} from products where {conditions} order by create_time desc, product_id desc limit {limit}"
+    );
+    Ok(Product::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+}
+
+/// How many products the list holds.
+pub(super) async fn count(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    filter: &Filter,
+) -> Result<i64, StoreError> {
+    let (conditions, values) = conditions(tenant, filter);
+    let text = format!("select count(*) as total from products where {conditions}");
+    let row = connection.query_one_raw(sql(connection, &text, values)).await?;
+    Ok(row.ok_or(StoreError::Impossible("a count has no row"))?.try_get("", "total")?)
+}
+
+/// What a filter asks of a row. A filter that is not set leaves no condition behind, so that the index serves the rest.
+fn conditions(tenant: &Tenant, filter: &Filter) -> (String, Vec<Value>) {
+    let mut conditions = "tenant_id = $1 and delete_time is null".to_owned();
+    let mut values: Vec<Value> = vec![tenant.clone().into()];
+    let mut and = |condition: &str, value: Value| {
+        values.push(value);
+        let _ = write!(conditions, " and {}", condition.replace('?', &format!("${}", values.len())));
+    };
+    if let Some(kind) = &filter.kind {
+        and("type = ?", kind.clone().into());
+    }
+    if let Some(category_id) = &filter.category_id {
+        and("category_id = ?", category_id.clone().into());
+    }
+    if let Some(status) = filter.status {
+        and("status = ?", status.into());
+    }
+    if !filter.query.is_empty() {
+        and(r"name_key like ? escape '\'", contains_pattern(&filter.query).into());
+    }
+    (conditions, values)
+}
+
+/// Marks the product as deleted, and gives it as it then is; `None` where there was none to delete.
+pub(super) async fn delete(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    product_id: &Slug,
+    now: Time,
+) -> Result<Option<Product>, StoreError> {
+    let text = format!(
+        "update products set delete_time = $3, update_time = $3, version = version + 1
+          where tenant_id = $1 and product_id = $2 and delete_time is null
+          returning {COLUMNS}"
+    );
+    let statement = sql(connection, &text, [tenant.clone().into(), product_id.clone().into(), now.into()]);
+    Ok(Product::find_by_statement(statement).one(connection).await?)
+}

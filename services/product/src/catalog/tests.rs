@@ -1,0 +1,109 @@
+//! The rules of the catalog, case by case.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+fn product(status: Status, version: i64) -> Product {
+    Product {
+        product_id: Slug::parse("chair").unwrap(),
+        name: "Chair".to_owned(),
+        kind: "physical".to_owned(),
+        category_id: String::new(),
+        description: String::new(),
+        metadata: metadata::EMPTY.to_owned(),
+        status,
+        version,
+        create_time: Time::from_micros(1),
+        update_time: Time::from_micros(1),
+        delete_time: None,
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_first_is_said() {
+    let check = |status: Option<Status>, active, expected| {
+        assert_eq!(availability(status.map(|status| product(status, 1)).as_ref(), active), expected);
+    };
+    check(Some(Status::Active), true, Availability::Available);
+    check(Some(Status::Deprecated), true, Availability::Available);
+    check(Some(Status::Active), false, Availability::AccountInactive);
+    check(Some(Status::Retired), false, Availability::Retired);
+    check(None, false, Availability::NotFound);
+}
+
+fn key() -> (Tenant, Slug) {
+    (Tenant::default_tenant(), Slug::parse("chair").unwrap())
+}
+
+/// Stands in for a store that is not to be asked.
+async fn must_not_load() -> Result<Entry, StoreError> {
+    Err(StoreError::Impossible("the store was asked"))
+}
+
+#[tokio::test]
+async fn a_hundred_readers_of_a_product_that_is_not_in_memory_load_it_once() {
+    let (cache, (tenant, id)) = (Cache::new(1 << 20), key());
+    let loads = AtomicU32::new(0);
+    let read = || {
+        cache.get(&tenant, &id, || async {
+            loads.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            Ok(Entry::present(product(Status::Active, 1)))
+        })
+    };
+    let mut readers: Vec<_> = (0..100).map(|_| Box::pin(read())).collect();
+    std::future::poll_fn(|task| {
+        readers.retain_mut(|reader| reader.as_mut().poll(task).is_pending());
+        if readers.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    assert_eq!(loads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_load_that_began_before_a_delete_cannot_bring_the_product_back() {
+    let (cache, (tenant, id)) = (Cache::new(1 << 20), key());
+    let (loading, begun) = tokio::sync::oneshot::channel();
+    let (go_on, told) = tokio::sync::oneshot::channel::<()>();
+    let late = {
+        let (cache, tenant, id) = (cache.clone(), tenant.clone(), id.clone());
+        tokio::spawn(async move {
+            let load = || async {
+                let old = Entry::present(product(Status::Active, 1));
+                loading.send(()).unwrap();
+                told.await.unwrap();
+                Ok(old)
+            };
+            cache.get(&tenant, &id, load).await
+        })
+    };
+    begun.await.unwrap();
+    let delete = cache.put(&tenant, Entry::deleted(&product(Status::Active, 2)));
+    let mut delete = Box::pin(delete);
+    let begun = std::future::poll_fn(|task| std::task::Poll::Ready(delete.as_mut().poll(task))).await;
+    assert!(begun.is_pending(), "the delete is queued behind the load");
+    go_on.send(()).unwrap();
+    delete.await;
+    late.await.unwrap().unwrap();
+    let entry = cache.get(&tenant, &id, must_not_load).await.unwrap();
+    assert!(entry.product.is_none(), "{entry:?}");
+}
+
+#[tokio::test]
+async fn an_older_write_does_not_replace_a_newer_one() {
+    let (cache, (tenant, id)) = (Cache::new(1 << 20), key());
+    cache.put(&tenant, Entry::deleted(&product(Status::Active, 2))).await;
+    cache.put(&tenant, Entry::present(product(Status::Active, 1))).await;
+    assert!(cache.get(&tenant, &id, must_not_load).await.unwrap().product.is_none());
+}
+
+#[tokio::test]
+async fn an_id_that_nothing_goes_by_is_remembered_until_it_is_written() {
+    let (cache, (tenant, id)) = (Cache::new(1 << 20), key());
+    let absent = cache.get(&tenant, &id, || async { Ok(Entry::absent(id.clone())) }).await.unwrap();
+    assert!(absent.product.is_none());
+    assert!(cache.get(&tenant, &id, must_not_load).await.unwrap().product.is_none());
+    cache.put(&tenant, Entry::present(product(Status::Active, 1))).await;
+    assert!(cache.get(&tenant, &id, must_not_load).await.unwrap().product.is_some());
+}

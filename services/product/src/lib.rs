@@ -1,0 +1,34 @@
+//! Owns what is sold and to whom.
+#![doc = include_str!("../README.md")]
+
+mod catalog;
+
+mod migrations;
+
+use mesh::{Role, Services};
+use serde::{Deserialize, Serialize};
+
+/// The port of the product service where nothing else is said.
+pub const PORT: u16 = 8215;
+
+/// Settings of the product service.
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Config {
+    /// How many bytes of products are kept in memory.
+    pub cache_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { cache_bytes: 64 * 1024 * 1024 }
+    }
+}
+
+/// The product service: a schema and its rpcs.
+pub fn role(config: Config) -> Role {
+    Role {
+        name: "product",
+        migrations: migrations::all(),
+        services: Box::new(move |parts| Ok(Services::default().with(catalog::server(&parts, &config)?))),
+    }
+}
