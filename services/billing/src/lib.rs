@@ -1,0 +1,28 @@
+//! Owns money.
+#![doc = include_str!("../README.md")]
+// Invariant 7 of services/README.md: no float touches money, and no sum wraps unseen.
+#![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects, clippy::as_conversions)]
+
+mod ledger;
+
+mod wallet;
+
+mod deduction;
+
+mod migrations;
+
+use mesh::{Role, Services};
+
+/// The port of the billing service where nothing else is said.
+pub const PORT: u16 = 8216;
+
+/// The billing service: a schema and its rpcs.
+pub fn role() -> Role {
+    Role {
+        name: "billing",
+        migrations: migrations::all(),
+        services: Box::new(|parts| {
+            Ok(Services::default().with(deduction::server(&parts)).with(wallet::server(&parts)?))
+        }),
+    }
+}
