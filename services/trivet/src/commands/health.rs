@@ -1,0 +1,30 @@
+//! `trivet health`: asks a running process how it is, for HEALTHCHECK and for people.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use mesh::{CallSettings, Peer, Target, Telemetry};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::Config;
+
+/// Who does not answer within this is not well.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks the process behind `address`, by default the admin port of this machine, for the health of `service`. An error
+/// is anything but SERVING.
+pub async fn health(config: &Config, address: Option<&str>, service: &str) -> anyhow::Result<String> {
+    let target: Target = match address {
+        Some(address) => address.parse()?,
+        None => Target::from(std::net::SocketAddr::from(([127, 0, 0, 1], config.server.admin_port))),
+    };
+    let settings = CallSettings { default_deadline: PATIENCE, ..CallSettings::default() };
+    let peer = Peer::new("health", &target, Telemetry::quiet()?.into(), settings);
+    let request = HealthCheckRequest { service: service.to_owned() };
+    let response =
+        HealthClient::new(peer).check(request).await.with_context(|| format!("{target} does not say how it is"))?;
+    match response.into_inner().status() {
+        ServingStatus::Serving => Ok(format!("{service} SERVING")),
+        other => bail!("{service} {}", other.as_str_name()),
+    }
+}

@@ -1,0 +1,85 @@
+//! The settings of the binary: those of the process, of logs and spans, and of each role.
+
+use std::path::Path;
+
+use mesh::{ServerSettings, Target, TargetFault, TelemetrySettings, config::Secret, store::Location};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Every setting there is.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Config {
+    /// Where SQLite keeps its files, one per role. Empty: in memory, gone when the process ends.
+    pub data_dir: String,
+    /// The process.
+    pub server: ServerSettings,
+    /// Logs, spans, metrics.
+    pub telemetry: TelemetrySettings,
+    /// The account service.
+    pub account: RoleConfig,
+    /// The product service.
+    pub product: RoleConfig,
+    /// The billing service.
+    pub billing: RoleConfig,
+    /// The product service's catalog.
+    pub catalog: product::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: String::new(),
+            server: ServerSettings::default(),
+            telemetry: TelemetrySettings::default(),
+            account: RoleConfig::on(account::PORT),
+            product: RoleConfig::on(product::PORT),
+            billing: RoleConfig::on(billing::PORT),
+            catalog: product::Config::default(),
+        }
+    }
+}
+
+/// The settings that every role has.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RoleConfig {
+    /// The port of the role's rpcs; 0 takes any that is free.
+    pub port: u16,
+    /// Where the other roles find it: `host:port`, several with commas, names asked anew every 5 s. Empty: in this
+    /// process.
+    pub address: String,
+    /// `postgres://user:password@host:port/database`. Empty: SQLite.
+    pub database_url: Secret,
+    /// How many connections to PostgreSQL this process opens at most.
+    pub database_connections: u32,
+}
+
+/// A database URL that is none of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}.database_url must begin with postgres:// or be empty, for SQLite")]
+pub struct DatabaseFault(&'static str);
+
+impl RoleConfig {
+    fn on(port: u16) -> Self {
+        Self { port, address: String::new(), database_url: Secret::default(), database_connections: 10 }
+    }
+
+    /// Where the role's rows are.
+    pub fn location(&self, role: &'static str, data_dir: &str) -> Result<Location, DatabaseFault> {
+        let url = self.database_url.reveal();
+        if url.is_empty() {
+            return Ok(match data_dir {
+                "" => Location::Memory,
+                folder => Location::File(Path::new(folder).join(format!("{role}.db"))),
+            });
+        }
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(DatabaseFault(role));
+        }
+        Ok(Location::Postgres { url: url.to_owned(), schema: role.to_owned(), connections: self.database_connections })
+    }
+
+    /// Where the others find it, if that is said.
+    pub fn target(&self) -> Result<Option<Target>, TargetFault> {
+        if self.address.is_empty() { Ok(None) } else { self.address.parse().map(Some) }
+    }
+}
