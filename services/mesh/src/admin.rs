@@ -41,14 +41,14 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
     match admin.life.phase() {
         Phase::Serving => (StatusCode::OK, "ok\n"),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        Phase::Draining | Phase::Leaving => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
     }
 }
 
 async fn startupz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
     match admin.life.phase() {
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        Phase::Serving | Phase::Draining => (StatusCode::OK, "ok\n"),
+        Phase::Serving | Phase::Draining | Phase::Leaving => (StatusCode::OK, "ok\n"),
     }
 }
 

@@ -126,7 +126,7 @@ pub fn load<T: Serialize + DeserializeOwned + JsonSchema + Default>(sources: &So
     table.try_into().map_err(|error| Faults(vec![error.to_string()]))
 }
 
-/// The manual: every setting with its default and its documentation, in the order of declaration.
+/// The manual: every setting with its default and its documentation, by key.
 pub fn manual<T: Serialize + JsonSchema + Default>() -> Vec<Setting> {
     let schema = schemars::generate::SchemaSettings::default().with(|settings| settings.inline_subschemas = true);
     let schema = schema.into_generator().into_root_schema_for::<T>().to_value();

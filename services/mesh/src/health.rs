@@ -4,9 +4,9 @@
 //! tonic-health's own service says SERVING from birth, and ends a Watch of a name it does not know; this one does
 //! neither.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -15,6 +15,11 @@ use tonic_health::pb::{
     health_check_response::ServingStatus,
     health_server::{Health, HealthServer},
 };
+
+use crate::{Reason, Refusal};
+
+/// Another replica is there at once.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Where a process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub enum Phase {
     Serving,
     /// Takes the calls that still come, and asks for no more.
     Draining,
+    /// Takes nothing new, and ends what would never end by itself.
+    Leaving,
 }
 
 /// The phase that a process is in, for whoever wants to watch it.
@@ -92,15 +99,28 @@ impl Health for HealthService {
         let name = request.into_inner().service;
         let service = self.clone();
         let phases = WatchStream::new(self.life.watch());
-        let changes = phases.map(move |phase| service.status(&name, phase)).scan(None, |last, status| {
-            let news = (*last != Some(status)).then_some(status);
+        let statuses = phases.scan(None, move |last, phase| {
+            let status = service.status(&name, phase);
+            let news = (*last != Some(status)).then_some(Ok(response(status)));
             *last = Some(status);
-            std::future::ready(Some(news))
+            // A watch ends when its caller ends it, or with the process.
+            std::future::ready(Some(if phase == Phase::Leaving { Some(Err(leaving())) } else { news }))
         });
-        let statuses = changes.filter_map(std::future::ready).map(|status| Ok(response(status)));
-        // A watch ends when its caller ends it, or with the connection.
-        Ok(Response::new(Box::pin(statuses.chain(stream::pending()))))
+        Ok(Response::new(Box::pin(until_error(statuses.filter_map(std::future::ready)))))
     }
+}
+
+/// The stream up to its first error, that included.
+fn until_error<T>(stream: impl Stream<Item = Result<T, Status>>) -> impl Stream<Item = Result<T, Status>> {
+    stream.scan(false, |ended, item| {
+        let item = (!*ended).then_some(item);
+        *ended = item.as_ref().is_none_or(Result::is_err);
+        std::future::ready(item)
+    })
+}
+
+fn leaving() -> Status {
+    Refusal::new(Reason::Draining, "the process is going away; another one answers").retry_after(RETRY_AFTER).into()
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {

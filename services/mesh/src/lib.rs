@@ -11,6 +11,7 @@ pub use process::{Bound, Parts, Peers, Placement, Plan, Role, Running, ServerSet
 mod stack;
 
 mod serve;
+pub use serve::REQUEST_BYTES;
 
 mod call;
 pub use call::{CallSettings, Peer, Target, TargetFault, unanswered};

@@ -30,6 +30,9 @@ use crate::{
 /// A database that does not answer is asked again after this long.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
+/// How long callers of the admin port may take to hear that it closes.
+const ADMIN_GRACE: Duration = Duration::from_secs(1);
+
 /// Settings of the process itself.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerSettings {
@@ -364,6 +367,7 @@ impl Running {
             () = tokio::time::sleep(announce) => false,
             () = &mut hurry => true,
         };
+        self.life.enter(Phase::Leaving);
         self.ending.drain.cancel();
         self.ending.connections.close();
         if !hurried {
@@ -383,7 +387,9 @@ impl Running {
         }
         self.admin_end.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(ADMIN_GRACE, self.tasks.wait()).await.is_err() {
+            warn!("The admin port still has callers, which are cut off");
+        }
         let telemetry = self.telemetry;
         // The exporter blocks its thread while it sends.
         let flushed = tokio::task::spawn_blocking(move || telemetry.flush()).await;

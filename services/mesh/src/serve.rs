@@ -20,6 +20,9 @@ pub(crate) use deadline::{GRPC_TIMEOUT, write as write_timeout};
 pub(crate) use identity::TENANT;
 pub(crate) use trace::REQUEST_ID;
 
+/// Bytes of the largest request: a batch of 1,000 ids of 128 bytes, and room.
+pub const REQUEST_BYTES: usize = 256 * 1024;
+
 /// What the stages of one role share.
 #[derive(Clone)]
 pub(crate) struct Serving {

@@ -37,7 +37,6 @@ text_enum! {
 pub(crate) struct Product {
     pub(crate) product_id: Slug,
     pub(crate) name: String,
-    #[sea_orm(from_alias = "type")]
     pub(crate) kind: String,
     pub(crate) category_id: String,
     pub(crate) description: String,

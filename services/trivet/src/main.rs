@@ -1,6 +1,6 @@
 //! The one binary. Without arguments it is `trivet dev`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use mesh::{
@@ -9,7 +9,7 @@ use mesh::{
 };
 use trivet::{
     Config, RoleName,
-    commands::{Show, explain, health, manual, migrate_status, migrate_up, serve, show},
+    commands::{Show, explain, health, manual, migrate_status, migrate_up, say, serve, show},
 };
 
 // Small allocations from many threads are what a gRPC server does all day; glibc's allocator is slow at just that.
@@ -110,11 +110,8 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+    match run(Arguments::parse()).await.and_then(|text| Ok(say(&text)?)) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("trivet: {}", chain(error.as_ref()));
             ExitCode::FAILURE
@@ -147,7 +144,10 @@ fn settings(
     set: Vec<(String, String)>,
     dev: bool,
 ) -> anyhow::Result<Config> {
-    let mut environment: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name != "TRIVET_CONFIG").collect();
+    // A variable of somebody else's that is not Unicode is no business of ours.
+    let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let mut environment: Vec<(String, String)> =
+        std::env::vars_os().filter_map(readable).filter(|(name, _)| name != "TRIVET_CONFIG").collect();
     let value_of = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     // OpenTelemetry's own variables are honoured where ours say nothing.
     let collector = match value_of("OTEL_SDK_DISABLED").as_deref() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mesh::{
-    Fields, Parts, Reason, Refusal, UserId, open, text,
+    Fields, Parts, REQUEST_BYTES, Reason, Refusal, UserId, open, text,
     update::{Etag, Mask},
 };
 use tonic::{Request, Response, Status, async_trait};
@@ -20,13 +20,11 @@ use super::{Account, Change, Draft, Email, Key, Profiles, Refused, Standing, Tie
 const NAME_LIMIT: usize = 200;
 /// Accounts asked for at once.
 const BATCH_LIMIT: usize = 1_000;
-/// Bytes of a request: 1,000 ids of 128 bytes, and room.
-const MESSAGE_BYTES: usize = 256 * 1024;
 
 /// AccountService over this store.
 pub(crate) fn server(parts: &Parts) -> AccountServiceServer<Rpc> {
     let profiles = Profiles { store: parts.store.clone(), clock: parts.clock.clone() };
-    AccountServiceServer::new(Rpc { profiles }).max_decoding_message_size(MESSAGE_BYTES)
+    AccountServiceServer::new(Rpc { profiles }).max_decoding_message_size(REQUEST_BYTES)
 }
 
 pub(crate) struct Rpc {

@@ -1,6 +1,6 @@
 //! BillingService on the wire.
 
-use mesh::{Fields, Parts, Reason, Refusal, RequestId, Slug, UserId, open, text};
+use mesh::{Fields, Parts, REQUEST_BYTES, Reason, Refusal, RequestId, Slug, UserId, open, text};
 use money::Amount;
 use tonic::{Request, Response, Status, async_trait};
 use trivet_proto::billing::v1::{
@@ -17,13 +17,11 @@ use crate::{
 
 /// Characters of the reason why a request is voided.
 const REASON_LIMIT: usize = 500;
-/// Bytes of a request: a few ids and texts.
-const MESSAGE_BYTES: usize = 64 * 1024;
 
 /// BillingService over this store.
 pub(crate) fn server(parts: &Parts) -> BillingServiceServer<Rpc> {
     let deductions = Deductions { store: parts.store.clone(), clock: parts.clock.clone() };
-    BillingServiceServer::new(Rpc { deductions }).max_decoding_message_size(MESSAGE_BYTES)
+    BillingServiceServer::new(Rpc { deductions }).max_decoding_message_size(REQUEST_BYTES)
 }
 
 pub(crate) struct Rpc {

@@ -1,8 +1,8 @@
 //! WalletService on the wire.
 
 use mesh::{
-    Context, Fields, Parts, Peer, Reason, Refusal, RequestId, StartError, TokenKey, UserId, open, page, text,
-    unanswered,
+    Context, Fields, Parts, Peer, REQUEST_BYTES, Reason, Refusal, RequestId, StartError, TokenKey, UserId, open, page,
+    text, unanswered,
 };
 use money::{Amount, Currency};
 use tonic::{Code, Request, Response, Status, async_trait};
@@ -24,8 +24,6 @@ use crate::ledger::{Kind, Record, Wallet, WalletState};
 /// Characters of a provider's name, and of its own reference for a payment.
 const PROVIDER_LIMIT: usize = 128;
 const REFERENCE_LIMIT: usize = 256;
-/// Bytes of a request: a few ids and texts.
-const MESSAGE_BYTES: usize = 64 * 1024;
 
 /// WalletService over this store, asking account who is active.
 pub(crate) fn server(parts: &Parts) -> Result<WalletServiceServer<Rpc>, StartError> {
@@ -34,7 +32,7 @@ pub(crate) fn server(parts: &Parts) -> Result<WalletServiceServer<Rpc>, StartErr
         tokens: parts.tokens.clone(),
         accounts: AccountServiceClient::new(parts.peers.get("account")?),
     };
-    Ok(WalletServiceServer::new(rpc).max_decoding_message_size(MESSAGE_BYTES))
+    Ok(WalletServiceServer::new(rpc).max_decoding_message_size(REQUEST_BYTES))
 }
 
 pub(crate) struct Rpc {

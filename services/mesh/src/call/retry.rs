@@ -115,6 +115,10 @@ fn outcome(reply: &Reply<Status>) -> Outcome {
             _ => Outcome::Done,
         },
         Err(status) if is_unsent(status) => Outcome::Unsent,
+        // The breaker says so, and would say it again; waiting is for the caller to choose.
+        Err(status) if status.get_details_error_info().is_some_and(|info| info.reason == "CIRCUIT_OPEN") => {
+            Outcome::Done
+        }
         Err(status) if status.code() == Code::Unavailable => {
             Outcome::Unclear { pushback: status.get_details_retry_info().and_then(|info| info.retry_delay) }
         }

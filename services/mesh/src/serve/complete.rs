@@ -33,7 +33,9 @@ impl Stage<Infallible> for Complete {
             ));
         };
         let mut response = reply?;
-        Ok(match response.extensions_mut().remove::<Status>() {
+        // An unknown rpc of a known service is a code in a header and no more: tonic generates it so.
+        let bare = |head: &_| Status::from_header_map(head).filter(|status| status.code() != Code::Ok);
+        Ok(match response.extensions_mut().remove::<Status>().or_else(|| bare(response.headers())) {
             Some(status) => {
                 log_cause(&context, &method, &status);
                 completed(&context, status).into_http()

@@ -39,7 +39,7 @@ impl Stage<Infallible> for Deadline {
         };
         context.deadline = Instant::now() + timeout;
         let context = context.clone();
-        if timeout.is_zero() {
+        if context.remaining().is_zero() {
             let late = "the deadline had passed when the call came; nothing was begun";
             return Ok(refuse(&context, Refusal::new(Reason::DeadlineExceeded, late)));
         }

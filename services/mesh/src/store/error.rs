@@ -49,6 +49,9 @@ pub enum StoreError {
     /// The database is set up so that it could lose what it acknowledged.
     #[error("{0}")]
     NotDurable(String),
+    /// The file that keeps two processes from migrating at once cannot be had.
+    #[error("the migration lock cannot be taken")]
+    Lock(#[source] std::io::Error),
     /// Anything else: a bug, or a database that is not what it should be.
     #[error("a statement failed")]
     Statement(#[source] DbErr),
@@ -143,6 +146,7 @@ impl From<StoreError> for Refusal {
             | StoreError::Row(_)
             | StoreError::Impossible(_)
             | StoreError::NotDurable(_)
+            | StoreError::Lock(_)
             | StoreError::Statement(_) => Self::internal(error),
         }
     }

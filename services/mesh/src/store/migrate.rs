@@ -1,7 +1,7 @@
 //! Migrations: numbered, append only, forward only. They are written once, in PostgreSQL's words, and run on both
 //! databases.
 
-use std::sync::Arc;
+use std::{fs::File, path::PathBuf, sync::Arc};
 
 use sea_orm::{ConnectionTrait as _, DbBackend};
 use sea_orm_migration::{
@@ -37,6 +37,11 @@ impl Migration {
     #[must_use]
     pub const fn on_sqlite(self, sqlite: &'static str) -> Self {
         Self { sqlite, ..self }
+    }
+
+    /// The migration's name, by which the database remembers it.
+    pub const fn name(&self) -> &'static str {
+        self.name
     }
 
     fn script(&self, backend: DbBackend) -> String {
@@ -93,14 +98,15 @@ impl Store {
     /// Applies the migrations that the database does not have yet. Any number of processes may do this at once.
     pub async fn migrate(&self, migrations: &[Migration]) -> Result<(), StoreError> {
         let steps = Migrations(migrations.to_vec());
-        let Location::Postgres { url, schema, .. } = &self.0.location else {
-            return Ok(steps.up(&self.0.writer, None).await?);
+        // The lock ends with what holds it, however this goes: sea-orm-migration takes none.
+        let _lock = match &self.0.location {
+            Location::Memory => None,
+            Location::File(path) => Some(Lock::File(lock_file(path.with_extension("lock")).await?)),
+            Location::Postgres { url, schema, .. } => {
+                Some(Lock::Postgres(lock_schema(url, schema).await.map_err(wrapped)?))
+            }
         };
-        let guard = lock(url, schema).await.map_err(wrapped)?;
-        let applied = steps.up(&self.0.writer, None).await;
-        // The lock ends with its connection, however this goes.
-        guard.close_hard().await.map_err(wrapped)?;
-        Ok(applied?)
+        Ok(steps.up(&self.0.writer, None).await?)
     }
 
     /// Which migrations the database has.
@@ -115,8 +121,25 @@ impl Store {
     }
 }
 
-/// Takes the schema's advisory lock on a connection of its own: sea-orm-migration takes none.
-async fn lock(url: &str, schema: &str) -> Result<PgConnection, sqlx::Error> {
+/// What keeps others from migrating at the same time.
+#[expect(dead_code, reason = "held, never read")]
+enum Lock {
+    File(File),
+    Postgres(PgConnection),
+}
+
+/// Takes an exclusive lock on a file beside the database.
+async fn lock_file(path: PathBuf) -> Result<File, StoreError> {
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = File::create(path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    locked.await.map_err(StoreError::Panicked)?.map_err(StoreError::Lock)
+}
+
+/// Takes the schema's advisory lock on a connection of its own, and makes the schema.
+async fn lock_schema(url: &str, schema: &str) -> Result<PgConnection, sqlx::Error> {
     let mut connection = PgConnection::connect(url).await?;
     sqlx::query("select pg_advisory_lock(hashtextextended('trivet.migrate.' || $1, 0))")
         .bind(schema)

@@ -5,6 +5,9 @@ use serde_json::{Map, Number, Value as Json};
 
 /// Bytes of the metadata as JSON.
 const LIMIT: usize = 16 * 1024;
+/// Objects and lists in one another. Each costs three of the hundred levels that protobuf's readers follow, and answers
+/// need some of their own.
+const DEPTH: usize = 30;
 /// No metadata.
 pub(super) const EMPTY: &str = "{}";
 
@@ -13,6 +16,8 @@ pub(super) const EMPTY: &str = "{}";
 pub(super) enum Fault {
     #[error("is {0} bytes as JSON, at most {LIMIT} are allowed")]
     TooLong(usize),
+    #[error("nests deeper than {DEPTH} levels")]
+    TooDeep,
     #[error("holds a number that JSON does not know: NaN or an infinity")]
     NotANumber,
 }
@@ -20,23 +25,29 @@ pub(super) enum Fault {
 /// Metadata as its row keeps it: keys in order, so that equal metadata is equal text.
 pub(super) fn to_json(metadata: Option<&Struct>) -> Result<String, Fault> {
     let Some(metadata) = metadata else { return Ok(EMPTY.to_owned()) };
-    let text = object(metadata)?.to_string();
+    let text = object(metadata, DEPTH)?.to_string();
     if text.len() > LIMIT { Err(Fault::TooLong(text.len())) } else { Ok(text) }
 }
 
-fn object(fields: &Struct) -> Result<Json, Fault> {
-    let fields = fields.fields.iter().map(|(key, value)| Ok((key.clone(), json(value)?)));
+fn object(fields: &Struct, depth: usize) -> Result<Json, Fault> {
+    let depth = depth.checked_sub(1).ok_or(Fault::TooDeep)?;
+    let fields = fields.fields.iter().map(|(key, value)| Ok((key.clone(), json(value, depth)?)));
     Ok(Json::Object(fields.collect::<Result<Map<_, _>, Fault>>()?))
 }
 
-fn json(value: &Value) -> Result<Json, Fault> {
+fn list(values: &ListValue, depth: usize) -> Result<Json, Fault> {
+    let depth = depth.checked_sub(1).ok_or(Fault::TooDeep)?;
+    Ok(Json::Array(values.values.iter().map(|value| json(value, depth)).collect::<Result<_, _>>()?))
+}
+
+fn json(value: &Value, depth: usize) -> Result<Json, Fault> {
     Ok(match &value.kind {
         None | Some(Kind::NullValue(_)) => Json::Null,
         Some(Kind::BoolValue(truth)) => Json::Bool(*truth),
         Some(Kind::NumberValue(number)) => Json::Number(Number::from_f64(*number).ok_or(Fault::NotANumber)?),
         Some(Kind::StringValue(text)) => Json::String(text.clone()),
-        Some(Kind::ListValue(list)) => Json::Array(list.values.iter().map(json).collect::<Result<_, _>>()?),
-        Some(Kind::StructValue(fields)) => object(fields)?,
+        Some(Kind::ListValue(values)) => list(values, depth)?,
+        Some(Kind::StructValue(fields)) => object(fields, depth)?,
     })
 }
 
@@ -75,6 +86,18 @@ mod tests {
         assert_eq!(to_json(Some(&sent)).unwrap(), text);
         assert_eq!(to_wire(&to_json(Some(&sent)).unwrap()).unwrap(), sent);
         assert_eq!(to_json(None).unwrap(), EMPTY);
+    }
+
+    #[test]
+    fn metadata_nests_only_so_deep_that_every_reader_can_follow() {
+        let nested = |levels: usize| {
+            let nest =
+                |inner, _| Value { kind: Some(Kind::StructValue(Struct { fields: [("k".to_owned(), inner)].into() })) };
+            let fields = (1..levels).fold(Value { kind: Some(Kind::BoolValue(true)) }, nest);
+            Struct { fields: [("k".to_owned(), fields)].into() }
+        };
+        assert!(to_json(Some(&nested(DEPTH))).is_ok());
+        assert_eq!(to_json(Some(&nested(DEPTH + 1))), Err(Fault::TooDeep));
     }
 
     #[test]

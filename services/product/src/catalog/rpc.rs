@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use mesh::{
-    Context, Fields, Parts, Peer, Reason, Refusal, RequestId, Slug, StartError, TokenKey, UserId, open, page, text,
-    unanswered, update::Etag,
+    Context, Fields, Parts, Peer, REQUEST_BYTES, Reason, Refusal, RequestId, Slug, StartError, TokenKey, UserId, open,
+    page, text, unanswered, update::Etag,
 };
 use tonic::{Code, Request, Response, Status as GrpcStatus, async_trait};
 use trivet_proto::{
@@ -29,8 +29,6 @@ const NAME_LIMIT: usize = 200;
 const DESCRIPTION_LIMIT: usize = 4_000;
 /// Products asked for at once.
 const BATCH_LIMIT: usize = 1_000;
-/// Bytes of a request: 1,000 ids of 128 bytes, and room.
-const MESSAGE_BYTES: usize = 256 * 1024;
 /// The type of a product that names none.
 const DEFAULT_TYPE: &str = "physical";
 
@@ -41,7 +39,7 @@ pub(crate) fn server(parts: &Parts, config: &Config) -> Result<CatalogServiceSer
         tokens: parts.tokens.clone(),
         accounts: AccountServiceClient::new(parts.peers.get("account")?),
     };
-    Ok(CatalogServiceServer::new(rpc).max_decoding_message_size(MESSAGE_BYTES))
+    Ok(CatalogServiceServer::new(rpc).max_decoding_message_size(REQUEST_BYTES))
 }
 
 pub(crate) struct Rpc {

@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult as _, Value};
 
 use super::{Filter, Product};
 
-const COLUMNS: &str = "product_id, name, type, category_id, description, metadata, status, version, create_time, \
+const COLUMNS: &str = "product_id, name, type as kind, category_id, description, metadata, status, version, create_time, \
                        update_time, delete_time";
 
 /// Inserts the product; false where its id is taken, be it by a deleted one.

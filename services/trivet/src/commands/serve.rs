@@ -7,7 +7,7 @@ use mesh::{Clock, Running, Telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-use crate::{Config, RoleName, plan};
+use crate::{Config, RoleName, commands::say, plan};
 
 /// How a process says that it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub async fn serve(config: &Config, roles: &[RoleName], show: Show) -> anyhow::R
     };
     let took = began.elapsed().as_millis();
     match show {
-        Show::Block => println!("{}", block(config, &running, took)),
+        Show::Block => say(&block(config, &running, took))?,
         Show::Line => {
             let addresses: Vec<_> =
                 running.addresses.iter().map(|(name, address)| format!("{name} {address}")).collect();
@@ -60,7 +60,7 @@ fn block(config: &Config, running: &Running, took: u128) -> String {
     }
     let _ = writeln!(text, "  {:<8} {:<22} /readyz /livez /metrics", "admin", running.admin.to_string());
     if let Some(billing) = running.addresses.get("billing") {
-        let _ = write!(text, "\n  grpcurl -plaintext {billing} list");
+        let _ = writeln!(text, "\n  grpcurl -plaintext {billing} list");
     }
     text
 }

@@ -1,0 +1,111 @@
+"""What a journey is made of: promises that are checked one by one, and a house to check them in."""
+
+from contextlib import contextmanager
+
+import grpc
+
+from trivet_client import Client, Refused
+
+SERVICES = {
+    "account": ["trivet.account.v1.AccountService"],
+    "product": ["trivet.product.v1.CatalogService"],
+    "billing": ["trivet.billing.v1.BillingService", "trivet.billing.v1.WalletService"],
+}
+
+# Each reason comes with one code, always.
+REASONS = {
+    "INVALID_ARGUMENT": ["INVALID_FIELDS", "INVALID_PAGE_TOKEN", "INVALID_UPDATE_MASK"],
+    "NOT_FOUND": ["ACCOUNT_NOT_FOUND", "PRODUCT_NOT_FOUND", "WALLET_NOT_FOUND", "DEDUCTION_NOT_FOUND"],
+    "ALREADY_EXISTS": ["EMAIL_TAKEN", "ID_TAKEN"],
+    "FAILED_PRECONDITION": ["REQUEST_ID_REUSED", "REQUEST_VOIDED", "ALREADY_APPLIED", "INSUFFICIENT_FUNDS"],
+    "ABORTED": ["ETAG_MISMATCH"],
+}
+CODES = {reason: code for code, reasons in REASONS.items() for reason in reasons}
+
+ADA = {"user_id": "ada", "email": "ada@example.com", "name": "Ada Lovelace"}
+PAYMENT = {"request_id": "pay-1", "user_id": "ada", "amount": "10", "provider": "stripe", "provider_reference": "pi_1"}
+ORDER = {"request_id": "order-1", "user_id": "ada", "api_id": "chat", "amount": "0.01"}
+TOO_MUCH = {"request_id": "order-2", "user_id": "ada", "amount": "100"}
+AGAIN = {"already_processed": True}
+
+passed, failed = [], []
+
+
+@contextmanager
+def check(sentence):
+    """One promise. What goes wrong inside is noted and printed, and the journey goes on."""
+    try:
+        yield
+    except Exception as error:
+        failed.append(sentence)
+        print(f"FAILED  {sentence}\n        {type(error).__name__}: {error}", flush=True)
+    else:
+        passed.append(sentence)
+        print(f"ok      {sentence}", flush=True)
+
+
+def same(got, wanted):
+    """`got` is `wanted`; of a dict only the keys that `wanted` has are looked at, and None is what is not there."""
+    seen = {key: got.get(key) for key in wanted} if isinstance(wanted, dict) else got
+    assert seen == wanted, f"\n          got    {seen}\n          wanted {wanted}"
+
+
+class House:
+    """A client of each service of a running `trivet dev`, for one tenant. Which rpc is where it learns from them."""
+
+    def __init__(self, dev, tenant=None):
+        self.dev = dev
+        metadata = {"x-trivet-tenant": tenant} if tenant else {}
+        self.clients = {name: Client(dev.address(name), metadata) for name in SERVICES}
+        self.rpcs = {}
+        for client in self.clients.values():
+            for service in filter(lambda name: name.startswith("trivet."), client.services()):
+                for rpc in client.pool.FindServiceByName(service).methods_by_name:
+                    self.rpcs[rpc] = (client, f"{service}/{rpc}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for client in self.clients.values():
+            client.channel.close()
+
+    def call(self, rpc, /, **request):
+        client, method = self.rpcs[rpc]
+        return client.call(method, request)
+
+    def refusal(self, reason, rpc, /, **request):
+        """The refusal of a call that must be refused, and for this reason."""
+        try:
+            answer = self.call(rpc, **request)
+        except Refused as refused:
+            same((refused.code, refused.reason), (CODES[reason], reason))
+            assert refused.request_id, "there is no RequestInfo"
+            return refused
+        raise AssertionError(f"{rpc} was answered: {answer}")
+
+    def violations(self, rpc, /, **request):
+        """The fields that are refused."""
+        return set(self.refusal("INVALID_FIELDS", rpc, **request).violations)
+
+    def pages(self, rpc, /, **request):
+        """Every page of a list; gives up at 100, in case a token leads in a circle."""
+        token = ""
+        for _ in range(100):
+            page = self.call(rpc, **request, page_token=token)
+            yield page
+            token = page["next_page_token"]
+            if not token:
+                return
+        raise AssertionError(f"{rpc} has no end")
+
+    def balance(self, user):
+        return self.call("GetWallet", user_id=user)["wallet"]["balance"]
+
+
+def code_of(call, *arguments, **options):
+    """The code of a call that must fail."""
+    try:
+        raise AssertionError(f"it was answered: {call(*arguments, **options)}")
+    except grpc.RpcError as error:
+        return error.code().name

@@ -1,0 +1,270 @@
+//! What a call costs: Deduct and GetProduct through the whole house on SQLite and PostgreSQL, and beside them, in the
+//! same run, a bare tonic server that answers the same GetProduct without doing anything.
+//!
+//! `cargo bench -p trivet --bench calls`; `-- --quick` only looks whether it runs. PostgreSQL takes part where
+//! `TRIVET_TEST_POSTGRES_URL` is set. Caller and server share the process, so that CPU per call counts both (not the
+//! database server's). Compare rows of one run with each other; never two runs on different days.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::float_arithmetic,
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
+    clippy::unimplemented
+)]
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use mesh::{
+    Clock, Running, Telemetry,
+    config::{Sources, load},
+};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Server},
+};
+use trivet::{Config, RoleName, plan};
+use trivet_proto::{
+    account::v1::{EnsureAccountRequest, account_service_client::AccountServiceClient},
+    billing::v1::{
+        DeductRequest, RecordPaymentRequest, billing_service_client::BillingServiceClient,
+        wallet_service_client::WalletServiceClient,
+    },
+    product::v1::{
+        BatchGetProductsRequest, BatchGetProductsResponse, CheckAvailabilityRequest, CheckAvailabilityResponse,
+        CreateProductRequest, CreateProductResponse, DeleteProductRequest, DeleteProductResponse, GetProductRequest,
+        GetProductResponse, ListProductsRequest, ListProductsResponse, Product,
+        catalog_service_client::CatalogServiceClient,
+        catalog_service_server::{CatalogService, CatalogServiceServer},
+    },
+};
+
+/// Callers at once, row by row.
+const CALLERS: [usize; 3] = [1, 16, 64];
+/// Connections that the callers share.
+const CONNECTIONS: usize = 2;
+/// Users whose wallets are charged in turn.
+const USERS: u64 = 100;
+
+/// A server that does nothing but answer: what gRPC itself costs.
+struct Bare(Product);
+
+#[tonic::async_trait]
+impl CatalogService for Bare {
+    async fn get_product(&self, _: Request<GetProductRequest>) -> Result<Response<GetProductResponse>, Status> {
+        Ok(Response::new(GetProductResponse { product: Some(self.0.clone()) }))
+    }
+
+    async fn create_product(
+        &self,
+        _: Request<CreateProductRequest>,
+    ) -> Result<Response<CreateProductResponse>, Status> {
+        Err(Status::unimplemented("only GetProduct is measured"))
+    }
+
+    async fn batch_get_products(
+        &self,
+        _: Request<BatchGetProductsRequest>,
+    ) -> Result<Response<BatchGetProductsResponse>, Status> {
+        Err(Status::unimplemented("only GetProduct is measured"))
+    }
+
+    async fn list_products(&self, _: Request<ListProductsRequest>) -> Result<Response<ListProductsResponse>, Status> {
+        Err(Status::unimplemented("only GetProduct is measured"))
+    }
+
+    async fn delete_product(
+        &self,
+        _: Request<DeleteProductRequest>,
+    ) -> Result<Response<DeleteProductResponse>, Status> {
+        Err(Status::unimplemented("only GetProduct is measured"))
+    }
+
+    async fn check_availability(
+        &self,
+        _: Request<CheckAvailabilityRequest>,
+    ) -> Result<Response<CheckAvailabilityResponse>, Status> {
+        Err(Status::unimplemented("only GetProduct is measured"))
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let time = if quick { Duration::from_millis(200) } else { Duration::from_secs(4) };
+    println!(
+        "{:<28} {:>8} {:>10} {:>9} {:>9} {:>12} {:>8}",
+        "", "callers", "calls/s", "p50 ms", "p99 ms", "CPU µs/call", "x bare"
+    );
+    let mut bare = Vec::new();
+    let product = Product { product_id: "chair".to_owned(), name: "Chair".to_owned(), ..Product::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::builder().tcp_nodelay(true).add_service(CatalogServiceServer::new(Bare(product)));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    for callers in CALLERS {
+        let row = get_product(address, callers, time).await;
+        row.print("bare tonic GetProduct", callers, row.calls_per_second);
+        bare.push(row.calls_per_second);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let on_sqlite = vec![("data_dir".to_owned(), folder.path().display().to_string())];
+    house("SQLite", on_sqlite, &bare, time).await;
+    let Ok(server) = std::env::var("TRIVET_TEST_POSTGRES_URL") else {
+        println!("left out on PostgreSQL: TRIVET_TEST_POSTGRES_URL is not set");
+        return;
+    };
+    let name = format!("trivet_bench_{}", std::process::id());
+    let mut connection = PgConnection::connect(&server).await.unwrap();
+    connection.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
+    let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+    let on_postgres = RoleName::ALL.map(|role| (format!("{}.database_url", role.as_str()), url.clone())).to_vec();
+    house("PostgreSQL", on_postgres, &bare, time).await;
+    connection.execute(AssertSqlSafe(format!("drop database {name} with (force)"))).await.unwrap();
+}
+
+/// GetProduct and Deduct through a house on this database.
+async fn house(database: &str, mut flags: Vec<(String, String)>, bare: &[f64], time: Duration) {
+    for key in ["server.admin_port", "account.port", "product.port", "billing.port", "server.announce_ms"] {
+        flags.push((key.to_owned(), "0".to_owned()));
+    }
+    let config: Config = load(&Sources { flags, ..Sources::default() }).unwrap();
+    let plan = plan(&config, &RoleName::ALL, Telemetry::quiet().unwrap(), Clock::system()).unwrap();
+    let running = plan.bind().await.unwrap().start().await.unwrap();
+    furnish(&running).await;
+    for (callers, bare) in CALLERS.into_iter().zip(bare) {
+        let row = get_product(running.addresses["product"], callers, time).await;
+        row.print(&format!("{database} GetProduct"), callers, *bare);
+    }
+    for (callers, bare) in CALLERS.into_iter().zip(bare) {
+        let row = deduct(running.addresses["billing"], callers, time).await;
+        row.print(&format!("{database} Deduct"), callers, *bare);
+    }
+    running.drain(std::future::pending()).await;
+}
+
+/// A product, and users with money.
+async fn furnish(running: &Running) {
+    let product =
+        CreateProductRequest { product_id: "chair".to_owned(), name: "Chair".to_owned(), ..Default::default() };
+    CatalogServiceClient::new(channel(running.addresses["product"])).create_product(product).await.unwrap();
+    let mut accounts = AccountServiceClient::new(channel(running.addresses["account"]));
+    let mut wallets = WalletServiceClient::new(channel(running.addresses["billing"]));
+    for user in 0..USERS {
+        let (user_id, email, name) =
+            (format!("user-{user}"), format!("user-{user}@example.com"), format!("User {user}"));
+        let person = EnsureAccountRequest { user_id: user_id.clone(), email, name, subscription_tier: 0 };
+        accounts.ensure_account(person).await.unwrap();
+        let payment = RecordPaymentRequest {
+            request_id: format!("fund-{user}"),
+            user_id,
+            amount: "1000000".to_owned(),
+            provider: "bench".to_owned(),
+            ..RecordPaymentRequest::default()
+        };
+        wallets.record_payment(payment).await.unwrap();
+    }
+}
+
+fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().tcp_nodelay(true).connect_lazy()
+}
+
+async fn get_product(address: SocketAddr, callers: usize, time: Duration) -> Row {
+    measure(address, callers, time, async |channel, _| {
+        let request = GetProductRequest { product_id: "chair".to_owned() };
+        CatalogServiceClient::new(channel).get_product(request).await.map(drop)
+    })
+    .await
+}
+
+async fn deduct(address: SocketAddr, callers: usize, time: Duration) -> Row {
+    measure(address, callers, time, async move |channel, number| {
+        let request = DeductRequest {
+            request_id: format!("bench-{callers}-{number}"),
+            user_id: format!("user-{}", number % USERS),
+            amount: "0.0000001".to_owned(),
+            ..DeductRequest::default()
+        };
+        BillingServiceClient::new(channel).deduct(request).await.map(drop)
+    })
+    .await
+}
+
+/// What a row of the report shows.
+struct Row {
+    calls_per_second: f64,
+    p50: Duration,
+    p99: Duration,
+    cpu_per_call: Option<Duration>,
+}
+
+impl Row {
+    fn print(&self, what: &str, callers: usize, bare: f64) {
+        let cpu = self.cpu_per_call.map_or("-".to_owned(), |cpu| format!("{:.1}", cpu.as_secs_f64() * 1e6));
+        println!(
+            "{what:<28} {callers:>8} {:>10.0} {:>9.3} {:>9.3} {cpu:>12} {:>8.3}",
+            self.calls_per_second,
+            self.p50.as_secs_f64() * 1e3,
+            self.p99.as_secs_f64() * 1e3,
+            self.calls_per_second / bare,
+        );
+    }
+}
+
+/// Calls as fast as `callers` can for `time`, after a tenth of it to warm up.
+async fn measure<F>(address: SocketAddr, callers: usize, time: Duration, call: F) -> Row
+where
+    F: AsyncFn(Channel, u64) -> Result<(), Status>,
+{
+    let channels: Vec<Channel> = (0..CONNECTIONS).map(|_| channel(address)).collect();
+    let number = Arc::new(AtomicU64::new(0));
+    let round = async |time: Duration| {
+        let end = Instant::now() + time;
+        let one = async |caller: usize| {
+            let mut taken = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).unwrap();
+            while Instant::now() < end {
+                let began = Instant::now();
+                call(channels[caller % CONNECTIONS].clone(), number.fetch_add(1, Ordering::Relaxed)).await.unwrap();
+                taken.record(u64::try_from(began.elapsed().as_micros()).unwrap()).unwrap();
+            }
+            taken
+        };
+        let mut all = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).unwrap();
+        for taken in futures_util::future::join_all((0..callers).map(one)).await {
+            all.add(taken).unwrap();
+        }
+        all
+    };
+    round(time / 10).await;
+    let (began, cpu) = (Instant::now(), cpu_time());
+    let taken = round(time).await;
+    let spent = cpu_time().zip(cpu).map(|(after, before)| after - before);
+    Row {
+        calls_per_second: taken.len() as f64 / began.elapsed().as_secs_f64(),
+        p50: Duration::from_micros(taken.value_at_quantile(0.5)),
+        p99: Duration::from_micros(taken.value_at_quantile(0.99)),
+        cpu_per_call: spent.map(|spent| spent / u32::try_from(taken.len()).unwrap()),
+    }
+}
+
+/// What this process has used of all processors, as far as the system tells (Linux: proc(5), in ticks of 10 ms).
+fn cpu_time() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 10))
+}

@@ -1,0 +1,169 @@
+//! Bad input never reaches INTERNAL: it is refused with every fault named at once, and nothing is written.
+
+use prost_types::{Struct, Value, value::Kind};
+use tonic::{Code, Status};
+use trivet_proto::{
+    account::v1::{BatchGetAccountsRequest, EnsureAccountRequest, GetAccountRequest, UpdateAccountRequest},
+    billing::v1::{GetDeductionRequest, GetWalletRequest, ListTransactionsRequest, VoidRequestRequest},
+    product::v1::{
+        BatchGetProductsRequest, CheckAvailabilityRequest, CreateProductRequest, GetProductRequest, ListProductsRequest,
+    },
+};
+
+use crate::harness::{faulty, on_every_store, order, payment, reason};
+
+/// Looks at a refusal: INVALID_ARGUMENT, and exactly these fields, in the order of the message.
+fn check<T: std::fmt::Debug>(outcome: Result<T, Status>, fields: &[&str]) {
+    let refused = outcome.expect_err(&format!("{fields:?} passed"));
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert_eq!(reason(&refused), "INVALID_FIELDS", "{refused:?}");
+    assert_eq!(faulty(&refused), fields, "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_amount_that_is_not_a_plain_decimal_is_refused_and_its_id_stays_free() {
+    let long = "9".repeat(10_000);
+    let nines = format!("0.{}", "9".repeat(10_000));
+    on_every_store(async |house| {
+        house.user("ada", "10").await;
+        for amount in [
+            "1e3",
+            "+1",
+            " 1",
+            "1 ",
+            "0.00000001",
+            "-1",
+            "",
+            "١",
+            "0",
+            "0.0",
+            ".5",
+            "5.",
+            "1,5",
+            "1_000",
+            "NaN",
+            "inf",
+            "0x10",
+            "1\0",
+            "922337203685.4775808",
+            &long,
+            &nines,
+        ] {
+            check(house.billing().deduct(order("req-1", "ada", amount)).await, &["amount"]);
+            check(house.wallets().record_payment(payment("req-1", "ada", amount)).await, &["amount"]);
+        }
+        assert!(!house.billing().deduct(order("req-1", "ada", "1")).await.unwrap().into_inner().already_processed);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_of_a_request_is_named_at_once() {
+    on_every_store(async |house| {
+        let mut deduct = order("no spaces", "", "x");
+        deduct.api_id = "ünïcode".to_owned();
+        deduct.endpoint_id = "a/b".to_owned();
+        deduct.api_key_id = "x".repeat(129);
+        let all = ["request_id", "user_id", "api_id", "endpoint_id", "api_key_id", "amount"];
+        check(house.billing().deduct(deduct).await, &all);
+        let mut pay = payment("", "a\0b", "1");
+        pay.currency = "usdc".to_owned();
+        pay.provider = " ".to_owned();
+        pay.provider_reference = "line\nbreak".to_owned();
+        let all = ["request_id", "user_id", "currency", "provider", "provider_reference"];
+        check(house.wallets().record_payment(pay).await, &all);
+        let ensure = EnsureAccountRequest {
+            user_id: "a b".to_owned(),
+            email: "nobody".to_owned(),
+            name: "\u{7}".to_owned(),
+            subscription_tier: 99,
+        };
+        check(house.accounts().ensure_account(ensure).await, &["user_id", "email", "name", "subscription_tier"]);
+        let create = CreateProductRequest {
+            request_id: "a|b".to_owned(),
+            product_id: "a b".to_owned(),
+            name: "x".repeat(201),
+            r#type: "Physical".to_owned(),
+            category_id: "a b".to_owned(),
+            description: "x\0".to_owned(),
+            metadata: Some(Struct {
+                fields: [("k".to_owned(), Value { kind: Some(Kind::NumberValue(f64::INFINITY)) })].into(),
+            }),
+        };
+        let all = ["request_id", "product_id", "name", "type", "category_id", "description", "metadata"];
+        check(house.catalog().create_product(create).await, &all);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_ids_are_refused_everywhere() {
+    on_every_store(async |house| {
+        let (mut accounts, mut catalog) = (house.accounts(), house.catalog());
+        let (mut wallets, mut billing) = (house.wallets(), house.billing());
+        for id in ["", "a b", "a\0", "naïve", "a/b", &"x".repeat(129), &"x".repeat(100_000)] {
+            let id = || id.to_owned();
+            let key = Some(trivet_proto::account::v1::get_account_request::Key::UserId(id()));
+            check(accounts.get_account(GetAccountRequest { key }).await, &["user_id"]);
+            let batch = BatchGetAccountsRequest { user_ids: vec!["ada".to_owned(), id()] };
+            check(accounts.batch_get_accounts(batch).await, &["user_ids[1]"]);
+            let update = UpdateAccountRequest { user_id: id(), name: Some("A".to_owned()), ..Default::default() };
+            check(accounts.update_account(update).await, &["user_id"]);
+            check(catalog.get_product(GetProductRequest { product_id: id() }).await, &["product_id"]);
+            let batch = BatchGetProductsRequest { product_ids: vec![id()] };
+            check(catalog.batch_get_products(batch).await, &["product_ids[0]"]);
+            let available = CheckAvailabilityRequest { product_id: id(), user_id: id() };
+            check(catalog.check_availability(available).await, &["product_id", "user_id"]);
+            let wallet = GetWalletRequest { user_id: id(), currency: "XXX".to_owned() };
+            check(wallets.get_wallet(wallet).await, &["user_id", "currency"]);
+            check(billing.get_deduction(GetDeductionRequest { request_id: id() }).await, &["request_id"]);
+            let void = VoidRequestRequest { request_id: id(), reason: "x".repeat(501) };
+            check(billing.void_request(void).await, &["request_id", "reason"]);
+        }
+        check(accounts.get_account(GetAccountRequest { key: None }).await, &["key"]);
+        let none = BatchGetAccountsRequest { user_ids: Vec::new() };
+        check(accounts.batch_get_accounts(none).await, &["user_ids"]);
+        let many = BatchGetProductsRequest { product_ids: vec!["a".to_owned(); 1_001] };
+        check(catalog.batch_get_products(many).await, &["product_ids"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_pages_are_refused() {
+    on_every_store(async |house| {
+        house.user("ada", "1").await;
+        let default = ListProductsRequest::default;
+        let list = ListProductsRequest { page_size: -1, query: "x".repeat(201), status: 77, ..default() };
+        check(house.catalog().list_products(list).await, &["page_size", "status", "query"]);
+        for token in ["x", "!!!!", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "\0", &"A".repeat(10_000)] {
+            let list = ListProductsRequest { page_token: token.to_owned(), ..default() };
+            let refused = house.catalog().list_products(list).await.unwrap_err();
+            assert_eq!(
+                (reason(&refused).as_str(), faulty(&refused)),
+                ("INVALID_PAGE_TOKEN", vec!["page_token".to_owned()])
+            );
+            let list = ListTransactionsRequest {
+                user_id: "ada".to_owned(),
+                page_token: token.to_owned(),
+                ..ListTransactionsRequest::default()
+            };
+            assert_eq!(reason(&house.wallets().list_transactions(list).await.unwrap_err()), "INVALID_PAGE_TOKEN");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_garbled_timeout_is_refused_and_nothing_is_done() {
+    on_every_store(async |house| {
+        house.user("ada", "1").await;
+        for garbled in ["1", "S", "-1S", "1.5S", "999999999S", "soon"] {
+            let mut request = tonic::Request::new(order("req-1", "ada", "1"));
+            request.metadata_mut().insert("grpc-timeout", garbled.parse().unwrap());
+            check(house.billing().deduct(request).await, &["grpc-timeout"]);
+        }
+        assert!(!house.billing().deduct(order("req-1", "ada", "1")).await.unwrap().into_inner().already_processed);
+    })
+    .await;
+}

@@ -1,0 +1,262 @@
+//! A house for a test: fresh databases, three roles on free ports, and a look at the books when the test is done.
+
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use mesh::{
+    Clock, Running, Store, Telemetry,
+    config::{Sources, load},
+    store::sql,
+};
+use sea_orm::ConnectionTrait as _;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tempfile::TempDir;
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+use tracing_subscriber::{Layer, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use trivet::{Config, RoleName, plan};
+use trivet_proto::{
+    account::v1::{EnsureAccountRequest, account_service_client::AccountServiceClient},
+    billing::v1::{
+        DeductRequest, RecordPaymentRequest, billing_service_client::BillingServiceClient,
+        wallet_service_client::WalletServiceClient,
+    },
+    product::v1::catalog_service_client::CatalogServiceClient,
+};
+
+/// Where PostgreSQL is, where it is.
+#[allow(clippy::disallowed_methods, reason = "tests are steered by the environment")]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Databases that nothing has touched, gone when the test is done.
+pub(crate) enum Databases {
+    Sqlite(TempDir),
+    Postgres { server: String, name: String },
+}
+
+impl Databases {
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    /// A fresh database on the server of `TRIVET_TEST_POSTGRES_URL`; `None` where there is none.
+    pub(crate) async fn postgres() -> Option<Self> {
+        let Some(server) = variable("TRIVET_TEST_POSTGRES_URL") else {
+            eprintln!("left out on PostgreSQL: TRIVET_TEST_POSTGRES_URL is not set");
+            return None;
+        };
+        let name = format!("trivet_test_{}", mesh::id::fresh("db", &Clock::system()));
+        let mut connection = PgConnection::connect(&server).await.unwrap();
+        connection.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
+        Some(Self::Postgres { server, name })
+    }
+
+    /// The settings that make a house of these databases.
+    pub(crate) fn settings(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Sqlite(folder) => vec![("data_dir".to_owned(), folder.path().display().to_string())],
+            Self::Postgres { server, name } => {
+                let (base, _) = server.rsplit_once('/').unwrap();
+                let url = |role: RoleName| (format!("{}.database_url", role.as_str()), format!("{base}/{name}"));
+                RoleName::ALL.map(url).to_vec()
+            }
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres { .. } => "postgres",
+        }
+    }
+
+    /// Says, for whoever counts, that a test ran on this database; and takes the database away.
+    pub(crate) async fn done(self) {
+        if let Some(path) = variable("TRIVET_TEST_RECORD") {
+            let mut record = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+            writeln!(record, "{}", self.kind()).unwrap();
+        }
+        if let Self::Postgres { server, name } = self {
+            let mut connection = PgConnection::connect(&server).await.unwrap();
+            connection.execute(AssertSqlSafe(format!("drop database {name} with (force)"))).await.unwrap();
+        }
+    }
+}
+
+/// Settings of a house on free ports, over these databases, with whatever else is said.
+pub(crate) fn config(databases: &Databases, further: &[(&str, &str)]) -> Config {
+    let ports = ["server.admin_port", "account.port", "product.port", "billing.port"].map(|key| (key, "0"));
+    let mut flags: Vec<(String, String)> = ports
+        .iter()
+        .chain(&[("server.announce_ms", "0")])
+        .chain(further)
+        .map(|(key, value)| ((*key).into(), (*value).into()))
+        .collect();
+    flags.extend(databases.settings());
+    load(&Sources { flags, ..Sources::default() }).unwrap()
+}
+
+/// Three services, calling each other.
+pub(crate) struct House {
+    pub(crate) config: Config,
+    pub(crate) running: Running,
+}
+
+impl House {
+    pub(crate) async fn start(config: Config, roles: &[RoleName]) -> Self {
+        fail_on_errors();
+        let plan = plan(&config, roles, Telemetry::quiet().unwrap(), Clock::system()).unwrap();
+        let running = plan.bind().await.unwrap().start().await.unwrap();
+        Self { config, running }
+    }
+
+    pub(crate) fn accounts(&self) -> AccountServiceClient<Channel> {
+        AccountServiceClient::new(channel(self.running.addresses["account"]))
+    }
+
+    pub(crate) fn catalog(&self) -> CatalogServiceClient<Channel> {
+        CatalogServiceClient::new(channel(self.running.addresses["product"]))
+    }
+
+    pub(crate) fn wallets(&self) -> WalletServiceClient<Channel> {
+        WalletServiceClient::new(channel(self.running.addresses["billing"]))
+    }
+
+    pub(crate) fn billing(&self) -> BillingServiceClient<Channel> {
+        BillingServiceClient::new(channel(self.running.addresses["billing"]))
+    }
+
+    /// An active account with `amount` USDC in its wallet.
+    pub(crate) async fn user(&self, user_id: &str, amount: &str) {
+        self.accounts().ensure_account(person(user_id)).await.unwrap();
+        self.wallets().record_payment(payment(&format!("fund-{user_id}"), user_id, amount)).await.unwrap();
+    }
+
+    async fn end(self) {
+        let config = self.config.clone();
+        self.running.drain(std::future::pending()).await;
+        books_balance(&config).await;
+        assert_eq!(ERRORS.load(Ordering::SeqCst), 0, "errors were logged");
+    }
+}
+
+/// Runs a test on every database that is there, each time in a house of its own, and looks at the books afterwards.
+pub(crate) async fn on_every_store(test: impl AsyncFn(&House)) {
+    let stores = [Some(Databases::sqlite()), Databases::postgres().await];
+    for databases in stores.into_iter().flatten() {
+        let house = House::start(config(&databases, &[]), &RoleName::ALL).await;
+        test(&house).await;
+        house.end().await;
+        databases.done().await;
+    }
+}
+
+/// What must hold after every test: no transaction that does not add up, no wallet that is not the sum of its entries,
+/// no version that is missing, no request id without an answer.
+pub(crate) async fn books_balance(config: &Config) {
+    let store = Store::open(config.billing.location("billing", &config.data_dir).unwrap()).await.unwrap();
+    let reader = store.reader();
+    for (what, query) in [
+        (
+            "transactions that do not add up",
+            "select count(*) as n from (select 1 from entries group by tenant_id, transaction_id
+              having sum(amount) <> 0 or count(*) < 2) as broken",
+        ),
+        (
+            "wallets that are not what their entries add up to",
+            "select count(*) as n from wallets w
+              where (balance, version) <> (select coalesce(sum(e.amount), 0), count(*) from entries e
+                     where e.tenant_id = w.tenant_id and e.user_id = w.user_id and e.currency = w.currency)",
+        ),
+        ("request ids without an answer", "select count(*) as n from requests where state = 'CLAIMED'"),
+        (
+            "deductions that no request id stands for",
+            "select count(*) as n from transactions t where not exists
+              (select 1 from requests r where r.tenant_id = t.tenant_id and r.request_id = t.request_id
+                  and r.state = 'APPLIED')",
+        ),
+    ] {
+        let row = reader.query_one_raw(sql(reader, query, [])).await.unwrap().unwrap();
+        assert_eq!(row.try_get::<i64>("", "n").unwrap(), 0, "{what}");
+    }
+    store.close().await.unwrap();
+}
+
+/// A channel as any caller would have it.
+pub(crate) fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+}
+
+pub(crate) fn person(user_id: &str) -> EnsureAccountRequest {
+    EnsureAccountRequest {
+        user_id: user_id.to_owned(),
+        email: format!("{user_id}@example.com"),
+        name: format!("User {user_id}"),
+        subscription_tier: 0,
+    }
+}
+
+pub(crate) fn payment(request_id: &str, user_id: &str, amount: &str) -> RecordPaymentRequest {
+    RecordPaymentRequest {
+        request_id: request_id.to_owned(),
+        user_id: user_id.to_owned(),
+        amount: amount.to_owned(),
+        provider: "bank".to_owned(),
+        ..RecordPaymentRequest::default()
+    }
+}
+
+pub(crate) fn order(request_id: &str, user_id: &str, amount: &str) -> DeductRequest {
+    DeductRequest {
+        request_id: request_id.to_owned(),
+        user_id: user_id.to_owned(),
+        amount: amount.to_owned(),
+        ..DeductRequest::default()
+    }
+}
+
+/// The reason of a refusal, after looking at what every refusal must carry.
+pub(crate) fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    assert_eq!(info.domain, "trivet.dev");
+    assert!(details.request_info().is_some_and(|info| !info.request_id.is_empty()), "no RequestInfo: {status:?}");
+    assert_ne!(status.code(), Code::Internal, "{status:?}");
+    info.reason.clone()
+}
+
+/// A value of a refusal's metadata.
+pub(crate) fn told(status: &Status, key: &str) -> String {
+    status.get_details_error_info().unwrap().metadata.get(key).cloned().unwrap_or_default()
+}
+
+/// The fields that a refusal complains of, in order.
+pub(crate) fn faulty(status: &Status) -> Vec<String> {
+    let violations = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    violations.into_iter().map(|violation| violation.field).collect()
+}
+
+static ERRORS: AtomicU32 = AtomicU32::new(0);
+
+/// Counts every line that is logged as an error: no test of the house asks for one.
+fn fail_on_errors() {
+    struct Count;
+    impl<S: tracing::Subscriber> Layer<S> for Count {
+        fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            if *event.metadata().level() == tracing::Level::ERROR {
+                ERRORS.fetch_add(1, Ordering::SeqCst);
+                eprintln!("an error was logged: {event:?}");
+            }
+        }
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing_subscriber::registry().with(Count).init());
+}

@@ -1,0 +1,143 @@
+//! Many callers at once, also through two processes over one database: nothing is charged twice, nothing below zero.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tonic::transport::Channel;
+use trivet_proto::{
+    account::v1::account_service_client::AccountServiceClient,
+    billing::v1::{
+        GetWalletRequest, billing_service_client::BillingServiceClient, wallet_service_client::WalletServiceClient,
+    },
+};
+
+use crate::{
+    harness::{Databases, books_balance, channel, config, order, payment, person, reason},
+    process::Process,
+};
+
+/// Calls under way at once; more would only wait in the client.
+const AT_ONCE: usize = 256;
+
+/// Two billing processes over one PostgreSQL, or one over SQLite, which has one writer anyway.
+struct Cluster {
+    processes: Vec<Process>,
+    databases: Databases,
+}
+
+impl Cluster {
+    async fn start(databases: Databases) -> Self {
+        let settings = [("server.announce_ms", "0"), ("server.deadline_ms", "120000")];
+        let mut processes = Vec::new();
+        if matches!(databases, Databases::Sqlite(_)) {
+            processes.push(Process::serve("all", &databases, &settings).await);
+        } else {
+            let account = Process::serve("account", &databases, &settings).await;
+            let address = account.addresses["account"].to_string();
+            processes.push(account);
+            for _ in 0..2 {
+                let settings = [&settings[..], &[("account.address", address.as_str())]].concat();
+                processes.push(Process::serve("billing", &databases, &settings).await);
+            }
+        }
+        Self { processes, databases }
+    }
+
+    fn channels(&self, role: &str) -> Vec<Channel> {
+        self.processes
+            .iter()
+            .filter_map(|process| process.addresses.get(role))
+            .map(|address| channel(*address))
+            .collect()
+    }
+
+    async fn user(&self, user_id: &str, amount: &str) {
+        let account = self.channels("account").remove(0);
+        AccountServiceClient::new(account).ensure_account(person(user_id)).await.unwrap();
+        let paid = payment(&format!("fund-{user_id}"), user_id, amount);
+        WalletServiceClient::new(self.channels("billing").remove(0)).record_payment(paid).await.unwrap();
+    }
+
+    async fn balance(&self, user_id: &str) -> String {
+        let ask = GetWalletRequest { user_id: user_id.to_owned(), currency: String::new() };
+        let mut wallets = WalletServiceClient::new(self.channels("billing").remove(0));
+        wallets.get_wallet(ask).await.unwrap().into_inner().wallet.unwrap().balance
+    }
+
+    async fn end(self) {
+        for process in self.processes {
+            process.end().await;
+        }
+        books_balance(&config(&self.databases, &[])).await;
+        self.databases.done().await;
+    }
+}
+
+async fn on_every_cluster(test: impl AsyncFn(&Cluster)) {
+    for databases in [Some(Databases::sqlite()), Databases::postgres().await].into_iter().flatten() {
+        let cluster = Cluster::start(databases).await;
+        test(&cluster).await;
+        cluster.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifteen_hundred_ids_five_times_each_at_once_are_charged_once_each() {
+    on_every_cluster(async |cluster| {
+        for user in 0..10 {
+            cluster.user(&format!("user-{user}"), "1000").await;
+        }
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let channels = cluster.channels("billing");
+        let mut calls = Vec::new();
+        for copy in 0..5 {
+            for id in 0..1_500 {
+                let (places, channel) = (places.clone(), channels[(copy + id) % channels.len()].clone());
+                let order = order(&format!("req-{id}"), &format!("user-{}", id % 10), "0.01");
+                calls.push(tokio::spawn(async move {
+                    let _place = places.acquire().await.unwrap();
+                    let answer = BillingServiceClient::new(channel).deduct(order).await.unwrap().into_inner();
+                    (answer.deduction.unwrap(), answer.already_processed)
+                }));
+            }
+        }
+        let mut answers = std::collections::HashMap::new();
+        let mut first = 0;
+        for call in calls {
+            let (deduction, already_processed) = call.await.unwrap();
+            first += usize::from(!already_processed);
+            let told = answers.entry(deduction.request_id.clone()).or_insert_with(|| deduction.clone());
+            assert_eq!(*told, deduction, "one id, one answer");
+        }
+        assert_eq!((first, answers.len()), (1_500, 1_500));
+        for user in 0..10 {
+            assert_eq!(cluster.balance(&format!("user-{user}")).await, "998.5");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_sixty_four_callers_at_a_wallet_worth_thirty_three_exactly_thirty_three_are_served() {
+    on_every_cluster(async |cluster| {
+        cluster.user("ada", "33").await;
+        let channels = cluster.channels("billing");
+        let calls: Vec<_> = (0..64)
+            .map(|caller| {
+                let channel = channels[caller % channels.len()].clone();
+                let order = order(&format!("req-{caller}"), "ada", "1");
+                tokio::spawn(async move { BillingServiceClient::new(channel).deduct(order).await })
+            })
+            .collect();
+        let mut served = 0;
+        for call in calls {
+            match call.await.unwrap() {
+                Ok(_) => served += 1,
+                Err(status) => assert_eq!(reason(&status), "INSUFFICIENT_FUNDS"),
+            }
+        }
+        assert_eq!(served, 33);
+        assert_eq!(cluster.balance("ada").await, "0");
+    })
+    .await;
+}
