@@ -26,6 +26,7 @@ use super::{
     attempt::is_illness,
     breaker::{Breaker, Verdict},
     connection::Connection,
+    deadline::CallDeadline,
 };
 use crate::{Reason, Refusal, Telemetry, telemetry::code_of};
 
@@ -103,7 +104,8 @@ impl Endpoints {
     async fn attempt(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
         self.resolve_if_due().await;
         let endpoint = self.choose()?;
-        let attempt = Attempt::begin(self, &endpoint);
+        let deadline = request.extensions().get().map(|CallDeadline(deadline)| *deadline);
+        let mut attempt = Attempt::begin(self, &endpoint, deadline);
         let outcome = endpoint.connection.send(request).await;
         let well = match &outcome {
             Ok(response) => !is_illness(code_of(response)),
@@ -216,22 +218,24 @@ fn sooner<'e>(several: &[&'e Arc<Endpoint>]) -> &'e Arc<Endpoint> {
     if second.load() < first.load() { second } else { first }
 }
 
-/// An attempt under way. Dropped without a word, its caller gave up: that says nothing of the endpoint.
+/// An attempt under way. Dropped without a word, either its time was up, which is a failure, or its caller gave up,
+/// which says nothing of the endpoint.
 struct Attempt<'e> {
     endpoints: &'e Endpoints,
     endpoint: Arc<Endpoint>,
     began: Instant,
-    spoken: bool,
+    deadline: Option<Instant>,
+    heard: bool,
 }
 
 impl<'e> Attempt<'e> {
-    fn begin(endpoints: &'e Endpoints, endpoint: &Arc<Endpoint>) -> Self {
+    fn begin(endpoints: &'e Endpoints, endpoint: &Arc<Endpoint>, deadline: Option<Instant>) -> Self {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { endpoints, endpoint: endpoint.clone(), began: Instant::now(), spoken: false }
+        Self { endpoints, endpoint: endpoint.clone(), began: Instant::now(), deadline, heard: false }
     }
 
-    fn heard(mut self, well: bool) {
-        self.spoken = true;
+    fn heard(&mut self, well: bool) {
+        self.heard = true;
         let now = Instant::now();
         let mut health = lock(&self.endpoint.health);
         health.learn(if well { now - self.began } else { PENALTY }, now);
@@ -251,13 +255,17 @@ impl<'e> Attempt<'e> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if !self.spoken {
-            let now = Instant::now();
-            let mut health = lock(&self.endpoint.health);
-            // Given up because it was too slow, mostly: it counts as one that waited this long.
-            health.learn(now - self.began, now);
-            health.breaker.abandoned(now);
+        if self.heard {
+            return;
         }
+        let now = Instant::now();
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            return self.heard(false);
+        }
+        let mut health = lock(&self.endpoint.health);
+        // Given up because it was too slow, mostly: it counts as one that waited this long.
+        health.learn(now - self.began, now);
+        health.breaker.abandoned(now);
     }
 }
 

@@ -40,7 +40,9 @@ impl Stage<Status> for Trace {
         let reply = next.go(request).instrument(span.clone()).await;
         let code = reply.as_ref().map_or_else(Status::code, code_of);
         rpc::record_client_code(&span, code);
-        self.telemetry.client_calls.record(began.elapsed().as_secs_f64(), &rpc::attributes(self.peer, method, code));
+        self.telemetry
+            .client_calls
+            .record(began.elapsed().as_secs_f64(), &rpc::attributes((rpc::PEER, self.peer), method, code));
         reply
     }
 }

@@ -32,7 +32,9 @@ impl Stage<Infallible> for Metrics {
         let began = Instant::now();
         let response = next.go(request).await?;
         let code = code_of(&response);
-        self.telemetry.server_calls.record(began.elapsed().as_secs_f64(), &rpc::attributes(self.role, method, code));
+        self.telemetry
+            .server_calls
+            .record(began.elapsed().as_secs_f64(), &rpc::attributes((rpc::ROLE, self.role), method, code));
         Ok(response)
     }
 }

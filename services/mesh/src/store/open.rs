@@ -57,13 +57,12 @@ impl Store {
         let (writer, reader, units) = match &location {
             // One connection is the whole database: a second one would not see it.
             Location::Memory => {
-                let only = Database::connect(sqlite_options("sqlite::memory:", 1)).await?;
+                let only = Database::connect(sqlite_options(None, 1)).await?;
                 (only.clone(), only, 1)
             }
             Location::File(path) => {
-                let url = format!("sqlite://{}?mode=rwc", path.display());
-                let writer = Database::connect(sqlite_options(&url, 1)).await?;
-                let reader = Database::connect(sqlite_options(&url, SQLITE_READERS)).await?;
+                let writer = Database::connect(sqlite_options(Some(path), 1)).await?;
+                let reader = Database::connect(sqlite_options(Some(path), SQLITE_READERS)).await?;
                 (writer, reader, 1)
             }
             Location::Postgres { url, schema, connections } => {
@@ -85,11 +84,17 @@ fn quiet(url: &str, connections: u32) -> ConnectOptions {
     options
 }
 
-fn sqlite_options(url: &str, connections: u32) -> ConnectOptions {
-    let mut options = quiet(url, connections);
+fn sqlite_options(file: Option<&PathBuf>, connections: u32) -> ConnectOptions {
+    let mut options = quiet(if file.is_some() { "sqlite://file" } else { "sqlite::memory:" }, connections);
     // A connection that is let go would take a database in memory with it.
     options.min_connections(1).idle_timeout(None).max_lifetime(None).test_before_acquire(false);
-    options.map_sqlx_sqlite_opts(|options| {
+    let file = file.cloned();
+    options.map_sqlx_sqlite_opts(move |options| {
+        // Set here and not in the URL, which would read a `%` or `?` of the path as its own.
+        let options = match &file {
+            Some(path) => options.filename(path).create_if_missing(true),
+            None => options,
+        };
         options
             .journal_mode(sqlite::SqliteJournalMode::Wal)
             .synchronous(sqlite::SqliteSynchronous::Full)

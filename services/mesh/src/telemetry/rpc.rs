@@ -50,13 +50,19 @@ pub(crate) fn record_client_code(span: &Span, code: Code) {
     }
 }
 
-/// What a call is counted under. `method` is a path of the contract, or `other`.
-pub(crate) fn attributes(role: &'static str, method: &'static str, code: Code) -> [KeyValue; 4] {
+/// Who served a call.
+pub(crate) const ROLE: &str = "trivet.role";
+/// Who was called.
+pub(crate) const PEER: &str = "trivet.peer";
+
+/// What a call is counted under. `method` is a path of the contract, or `other`; `side` is [`ROLE`] or [`PEER`] and its
+/// name.
+pub(crate) fn attributes(side: (&'static str, &'static str), method: &'static str, code: Code) -> [KeyValue; 4] {
     [
         KeyValue::new("rpc.system.name", "grpc"),
         KeyValue::new("rpc.method", method.trim_start_matches('/')),
         KeyValue::new("rpc.response.status_code", name(code)),
-        KeyValue::new("trivet.role", role),
+        KeyValue::new(side.0, side.1),
     ]
 }
 
