@@ -18,7 +18,7 @@ use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::{Reason, Refusal, Telemetry, stack::stage};
 
-pub(crate) use attempt::Failure;
+use attempt::{Failure, Reach};
 pub use discover::{Target, TargetFault};
 
 /// How a peer is called. The defaults are those of every mesh call.

@@ -88,7 +88,9 @@ impl Health for HealthService {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let name = request.into_inner().service;
         match self.status(&name, self.life.phase()) {
-            ServingStatus::ServiceUnknown => Err(Status::not_found("no service of this name is served on this port")),
+            ServingStatus::ServiceUnknown => {
+                Err(Refusal::new(Reason::ServiceNotFound, "no service of this name is served on this port").into())
+            }
             status => Ok(Response::new(response(status))),
         }
     }

@@ -256,7 +256,9 @@ impl Bound {
         let life = Life::default();
         let ending = Ending::default();
         let (admin_end, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let names = contract_services();
+        // Whatever was begun ends with a start that fails or is given up.
+        let undo = (ending.drain.clone().drop_guard(), admin_end.clone().drop_guard());
+        let names = contract_services(&plan.placements);
         let admin_address = address_of(&admin);
         let admin = admin::serve(admin, life.clone(), plan.telemetry.clone(), names, admin_end.clone());
         tasks.spawn(async move {
@@ -290,6 +292,8 @@ impl Bound {
             tasks.spawn(serve::accept::accept(listener, serve::stack(&serving, routes), ending.clone()));
         }
         life.enter(Phase::Serving);
+        undo.0.disarm();
+        undo.1.disarm();
         Ok(Running {
             addresses,
             admin: admin_address,
@@ -309,10 +313,11 @@ fn address_of(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
 }
 
-/// The full names of the services in the contract, each once.
-fn contract_services() -> Vec<&'static str> {
+/// The full names of these roles' services, each once.
+fn contract_services(placements: &[Placement]) -> Vec<&'static str> {
+    let ours = |name: &&str| placements.iter().any(|place| name.starts_with(&format!("trivet.{}.", place.role.name)));
     let name = |method: &trivet_proto::Method| method.path.trim_start_matches('/').split('/').next();
-    let mut names: Vec<_> = trivet_proto::METHODS.iter().filter_map(name).collect();
+    let mut names: Vec<_> = trivet_proto::METHODS.iter().filter_map(name).filter(ours).collect();
     names.dedup();
     names
 }

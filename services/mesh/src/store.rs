@@ -74,6 +74,7 @@ impl Store {
 
     /// Waits until every unit of work has ended, then closes the connections.
     pub async fn close(&self) -> Result<(), StoreError> {
+        self.0.permits.close();
         self.0.units.close();
         self.0.units.wait().await;
         self.0.writer.close_by_ref().await?;

@@ -252,7 +252,7 @@ where
     round(time / 10).await;
     let (began, cpu) = (Instant::now(), cpu_time());
     let taken = round(time).await;
-    let spent = cpu_time().zip(cpu).map(|(after, before)| after - before);
+    let spent = cpu_time().zip(cpu).map(|(after, before)| after.saturating_sub(before));
     Row {
         calls_per_second: taken.len() as f64 / began.elapsed().as_secs_f64(),
         p50: Duration::from_micros(taken.value_at_quantile(0.5)),

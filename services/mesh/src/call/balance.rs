@@ -22,7 +22,7 @@ use tower::Service;
 use tracing::{info, warn};
 
 use super::{
-    CallSettings, Failure, Target,
+    CallSettings, Failure, Reach, Target,
     attempt::is_illness,
     breaker::{Breaker, Verdict},
     connection::Connection,
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{Reason, Refusal, Telemetry, telemetry::code_of};
 
-/// How long the past counts: an answer this old weighs 1/e.
+/// How long the past counts: an answer this old weighs half.
 const DECAY: Duration = Duration::from_secs(10);
 /// What is expected of an endpoint that has not answered yet.
 const FIRST_GUESS: Duration = Duration::from_millis(30);
@@ -107,11 +107,11 @@ impl Endpoints {
         let deadline = request.extensions().get().map(|CallDeadline(deadline)| *deadline);
         let mut attempt = Attempt::begin(self, &endpoint, deadline);
         let outcome = endpoint.connection.send(request).await;
-        let well = match &outcome {
-            Ok(response) => !is_illness(code_of(response)),
-            Err(_) => false,
-        };
-        attempt.heard(well);
+        match &outcome {
+            Ok(response) => attempt.heard(!is_illness(code_of(response))),
+            Err(failure) if failure.reach == Reach::HeldBack => {}
+            Err(_) => attempt.heard(false),
+        }
         outcome
     }
 
@@ -120,7 +120,7 @@ impl Endpoints {
         let candidates: Vec<Arc<Endpoint>> = lock(&self.known).endpoints.values().cloned().collect();
         if candidates.is_empty() {
             let message = format!("no endpoint of {} is known at {}", self.peer, self.target);
-            return Err(Failure::unsent(Refusal::new(Reason::DependencyUnavailable, message).into()));
+            return Err(Failure::new(Reach::Shut, Refusal::new(Reason::DependencyUnavailable, message)));
         }
         let mut open_for = Duration::MAX;
         let passing: Vec<&Arc<Endpoint>> = candidates
@@ -147,7 +147,8 @@ impl Endpoints {
     /// Says how long it lasts; trying again within the same call would only ask the same breaker.
     fn circuit_open(&self, wait: Duration) -> Failure {
         let message = format!("every endpoint of {} keeps failing and is left alone for now", self.peer);
-        Failure::unclear(Refusal::new(Reason::CircuitOpen, message).with("peer", self.peer).retry_after(wait).into())
+        let refusal = Refusal::new(Reason::CircuitOpen, message).with("peer", self.peer).retry_after(wait);
+        Failure::new(Reach::Shut, refusal)
     }
 
     async fn resolve_if_due(&self) {
@@ -189,24 +190,30 @@ impl Endpoint {
 
     /// How long an answer is expected to take: the average so far, once for each request that waits already.
     fn load(&self) -> Duration {
-        lock(&self.health).expected.saturating_mul(self.in_flight.load(Ordering::Relaxed).saturating_add(1))
+        let expected = lock(&self.health).expected_at(Instant::now());
+        expected.saturating_mul(self.in_flight.load(Ordering::Relaxed).saturating_add(1))
     }
 }
 
 impl Health {
+    /// What is expected now. A bad memory fades, so that an endpoint which failed once is asked again some time.
+    fn expected_at(&self, now: Instant) -> Duration {
+        mix(self.expected, Duration::ZERO, now.saturating_duration_since(self.heard))
+    }
+
     /// Peak EWMA: a slower answer counts at once, a faster one little by little.
     fn learn(&mut self, took: Duration, now: Instant) {
         let age = now.saturating_duration_since(self.heard);
         self.heard = now;
-        self.expected = if took >= self.expected {
-            took
-        } else {
-            // e^(-age/decay), by the first terms of its continued fraction 1/(1+x); exactness buys nothing here.
-            let nanos = self.expected.as_nanos() * DECAY.as_nanos() + took.as_nanos() * age.as_nanos();
-            let mixed = nanos / (DECAY.as_nanos() + age.as_nanos()).max(1);
-            Duration::from_nanos(u64::try_from(mixed).unwrap_or(u64::MAX))
-        };
+        self.expected = took.max(mix(self.expected, took, age));
     }
+}
+
+/// The old value and the new one, by the age of the old: half and half after [`DECAY`]. 1/(1+x) stands in for e^-x, so
+/// that it is integers; the balancer needs an order, not a number.
+fn mix(old: Duration, new: Duration, age: Duration) -> Duration {
+    let nanos = old.as_nanos() * DECAY.as_nanos() + new.as_nanos() * age.as_nanos();
+    Duration::from_nanos(u64::try_from(nanos / (DECAY + age).as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Of two taken at random, the one with less load.

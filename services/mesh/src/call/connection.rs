@@ -13,7 +13,7 @@ use tokio::{
 };
 use tonic::{Status, body::Body};
 
-use super::{CallSettings, Failure, deadline::CallDeadline};
+use super::{CallSettings, Failure, Reach, deadline::CallDeadline};
 use crate::{
     Reason, Refusal,
     serve::{GRPC_TIMEOUT, write_timeout},
@@ -52,19 +52,19 @@ impl Connection {
 
     /// Sends one request and gives the head of its response.
     pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
-        let mut sender = self.sender().await.map_err(Failure::unsent)?;
-        self.address_to(&mut request).map_err(Failure::unsent)?;
-        sender.ready().await.map_err(|error| Failure::unsent(self.unreachable(&error)))?;
+        let mut sender = self.sender().await?;
+        self.address_to(&mut request).map_err(|status| Failure::new(Reach::Unsent, status))?;
+        sender.ready().await.map_err(|error| Failure::new(Reach::Unsent, self.unreachable(&error)))?;
         match sender.try_send_request(request).await {
             Ok(response) => Ok(response.map(Body::new)),
             Err(mut error) => {
-                let unsent = error.take_message().is_some();
-                Err(Failure { status: self.unreachable(error.error()), unsent })
+                let reach = if error.take_message().is_some() { Reach::Unsent } else { Reach::Unclear };
+                Err(Failure::new(reach, self.unreachable(error.error())))
             }
         }
     }
 
-    async fn sender(&self) -> Result<SendRequest<Body>, Status> {
+    async fn sender(&self) -> Result<SendRequest<Body>, Failure> {
         let mut state = self.state.lock().await;
         if let Some(sender) = state.sender.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
@@ -72,7 +72,8 @@ impl Connection {
         state.sender = None;
         let now = Instant::now();
         if let Some(not_before) = state.not_before.filter(|not_before| now < *not_before) {
-            return Err(self.refused("the last connection attempt failed just now", not_before - now));
+            let status = self.refused("the last connection attempt failed just now", not_before - now);
+            return Err(Failure::new(Reach::HeldBack, status));
         }
         match self.open().await {
             Ok(sender) => {
@@ -83,7 +84,7 @@ impl Connection {
                 let wait = state.next_wait * rand::random_range(80..=120_u32) / 100;
                 state.not_before = Some(Instant::now() + wait);
                 state.next_wait = (state.next_wait * GROWTH_PERCENT / 100).min(LONGEST_WAIT);
-                Err(self.refused(&cause, wait))
+                Err(Failure::new(Reach::Unsent, self.refused(&cause, wait)))
             }
         }
     }
@@ -138,6 +139,6 @@ impl Connection {
 
     fn unreachable(&self, error: &hyper::Error) -> Status {
         let message = format!("the connection to {} broke: {}", self.address, crate::chain(error));
-        Refusal::new(Reason::DependencyUnavailable, message).into()
+        Refusal::new(Reason::DependencyUnavailable, message).retry_after(FIRST_WAIT).into()
     }
 }

@@ -14,7 +14,7 @@ use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
 use trivet_proto::{Idempotency, Method};
 
-use super::{Failure, deadline::CallDeadline};
+use super::{Reach, attempt::reach, deadline::CallDeadline};
 use crate::{
     Telemetry,
     stack::{Next, Reply, Stage},
@@ -114,15 +114,13 @@ fn outcome(reply: &Reply<Status>) -> Outcome {
             },
             _ => Outcome::Done,
         },
-        Err(status) if is_unsent(status) => Outcome::Unsent,
-        // The breaker says so, and would say it again; waiting is for the caller to choose.
-        Err(status) if status.get_details_error_info().is_some_and(|info| info.reason == "CIRCUIT_OPEN") => {
-            Outcome::Done
-        }
-        Err(status) if status.code() == Code::Unavailable => {
-            Outcome::Unclear { pushback: status.get_details_retry_info().and_then(|info| info.retry_delay) }
-        }
-        Err(_) => Outcome::Done,
+        Err(status) => match reach(status) {
+            Some(Reach::Unsent | Reach::HeldBack) => Outcome::Unsent,
+            Some(Reach::Unclear) => {
+                Outcome::Unclear { pushback: status.get_details_retry_info().and_then(|info| info.retry_delay) }
+            }
+            Some(Reach::Shut) | None => Outcome::Done,
+        },
     }
 }
 
@@ -170,25 +168,6 @@ fn carries(frame: &Bytes, field: u32) -> bool {
         }
     }
     false
-}
-
-/// Marks a status as one of a call that never left this process.
-#[derive(Debug, thiserror::Error)]
-#[error("nothing was sent")]
-struct Unsent;
-
-impl From<Failure> for Status {
-    fn from(failure: Failure) -> Self {
-        let mut status = failure.status;
-        if failure.unsent {
-            status.set_source(Arc::new(Unsent));
-        }
-        status
-    }
-}
-
-fn is_unsent(status: &Status) -> bool {
-    std::error::Error::source(status).is_some_and(<dyn std::error::Error>::is::<Unsent>)
 }
 
 #[cfg(test)]

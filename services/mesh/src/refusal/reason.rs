@@ -54,6 +54,7 @@ reasons! {
         DeductionNotFound "DEDUCTION_NOT_FOUND" "No deduction was made under this request id, up to now; that is no proof that none will be. VoidRequest is."
         HoldNotFound "HOLD_NOT_FOUND" "There is no such hold."
         ChargeNotFound "CHARGE_NOT_FOUND" "There is no such charge."
+        ServiceNotFound "SERVICE_NOT_FOUND" "No service of this name is served on this port."
         EventNotFound "EVENT_NOT_FOUND" "There is no such event."
     }
     AlreadyExists {
@@ -118,6 +119,7 @@ reasons! {
     }
     Unimplemented {
         MethodNotFound "METHOD_NOT_FOUND" "There is no such rpc on this port."
+        EncodingNotSupported "ENCODING_NOT_SUPPORTED" "Requests are not compressed here: leave out grpc-encoding."
     }
     Cancelled {
         Cancelled "CANCELLED" "The caller went away."

@@ -27,6 +27,8 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// A peer that is silent this long is asked whether it lives, and given this long to answer.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// A connection that says nothing for this long is let go.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// When accepting fails (out of file descriptors, mostly), trying again at once would only spin.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
@@ -72,6 +74,10 @@ where
     if let Err(error) = socket.set_nodelay(true) {
         debug!(error = %error, "The connection from {peer} was gone before it began");
         return;
+    }
+    // hyper waits for ever for a preface that does not come, drain or not.
+    if tokio::time::timeout(HANDSHAKE, socket.peek(&mut [0])).await.is_err() {
+        return debug!("The connection from {peer} said nothing");
     }
     let service =
         ServiceBuilder::new().map_request(|request: Request<Incoming>| request.map(Body::new)).service(service);

@@ -70,6 +70,15 @@ fn completed(context: &Context, status: Status) -> Status {
     with_details(status, vec![any("google.rpc.RequestInfo", &info)])
 }
 
+/// How tonic 0.14 begins what it says of a message that it cannot read. Any other INTERNAL is somebody's mistake.
+const UNREADABLE: [&str; 5] = [
+    "failed to decode Protobuf message",
+    "protocol error: ",
+    "Unexpected EOF decoding stream",
+    "Missing request message",
+    "Error decompressing",
+];
+
 /// What tonic itself answers, in our words. It calls a message that it cannot decode INTERNAL, and one that is too
 /// large OUT_OF_RANGE.
 fn of_tonic(status: &Status) -> Refusal {
@@ -78,13 +87,12 @@ fn of_tonic(status: &Status) -> Refusal {
         Code::Unimplemented if message.is_empty() => {
             Refusal::new(Reason::MethodNotFound, "there is no such rpc on this port")
         }
-        Code::Unimplemented => Refusal::new(Reason::MethodNotFound, message),
+        Code::Unimplemented => Refusal::new(Reason::EncodingNotSupported, message),
         Code::OutOfRange | Code::ResourceExhausted => Refusal::new(Reason::TooLarge, message),
-        Code::Internal if !message.starts_with("Error encoding") => {
+        Code::Internal if UNREADABLE.iter().any(|start| message.starts_with(start)) => {
             Refusal::new(Reason::InvalidFields, format!("the request is not a message of this rpc: {message}"))
         }
         Code::InvalidArgument => Refusal::new(Reason::InvalidFields, message),
-        Code::NotFound => Refusal::new(Reason::EventNotFound, message),
         Code::Cancelled => Refusal::new(Reason::Cancelled, "the caller went away"),
         Code::DeadlineExceeded => Refusal::new(Reason::DeadlineExceeded, message),
         Code::Unavailable => Refusal::new(Reason::DependencyUnavailable, message),

@@ -1,9 +1,15 @@
 //! Refuses what is not a gRPC request: tonic would run a GET, or a request of any content type.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context as TaskContext, Poll, ready},
+};
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use tonic::body::Body;
+use http_body::Frame;
+use tonic::{Status, body::Body};
 
 use crate::stack::{Next, Reply, Stage};
 
@@ -13,10 +19,11 @@ pub(crate) struct Shape;
 
 impl Stage<Infallible> for Shape {
     async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
-        match fault(request.method(), request.headers()) {
-            Some(status) => Ok(refused(status)),
-            None => next.go(request).await,
+        if let Some(status) = fault(request.method(), request.headers()) {
+            return Ok(refused(status));
         }
+        let unary = trivet_proto::method(request.uri().path()).is_some_and(|method| method.unary);
+        next.go(if unary { request.map(|body| Body::new(OneMessage::new(body))) } else { request }).await
     }
 }
 
@@ -30,6 +37,49 @@ fn fault(method: &Method, headers: &HeaderMap) -> Option<StatusCode> {
         || content_type.starts_with(b"application/grpc+proto")
         || content_type.starts_with(b"application/grpc;");
     (!is_grpc).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+}
+
+/// A body that breaks off where more follows than the one message of a unary call. tonic reads to the end before it
+/// calls the handler, so that nothing is begun.
+struct OneMessage {
+    body: Body,
+    prefix: Vec<u8>,
+    seen: u64,
+}
+
+impl OneMessage {
+    /// A flag, and the length of the message in four bytes.
+    const PREFIX: usize = 5;
+
+    fn new(body: Body) -> Self {
+        Self { body, prefix: Vec::with_capacity(Self::PREFIX), seen: 0 }
+    }
+
+    /// Whether these bytes go beyond the one message.
+    fn goes_beyond(&mut self, data: &[u8]) -> bool {
+        let missing = Self::PREFIX - self.prefix.len();
+        self.prefix.extend(data.iter().take(missing));
+        self.seen += u64::try_from(data.len()).unwrap_or(u64::MAX);
+        match *self.prefix.as_slice() {
+            [_, a, b, c, d] => self.seen > 5 + u64::from(u32::from_be_bytes([a, b, c, d])),
+            _ => false,
+        }
+    }
+}
+
+impl http_body::Body for OneMessage {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(task));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref())
+            && self.goes_beyond(data)
+        {
+            return Poll::Ready(Some(Err(Status::invalid_argument("a unary call carries one message"))));
+        }
+        Poll::Ready(frame)
+    }
 }
 
 fn refused(status: StatusCode) -> Response<Body> {

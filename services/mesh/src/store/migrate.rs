@@ -129,7 +129,7 @@ enum Lock {
 }
 
 /// Takes an exclusive lock on a file beside the database.
-async fn lock_file(path: PathBuf) -> Result<File, StoreError> {
+pub(super) async fn lock_file(path: PathBuf) -> Result<File, StoreError> {
     let locked = tokio::task::spawn_blocking(move || {
         let file = File::create(path)?;
         file.lock()?;

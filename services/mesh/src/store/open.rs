@@ -61,6 +61,8 @@ impl Store {
                 (only.clone(), only, 1)
             }
             Location::File(path) => {
+                // Turning a new file to WAL answers BUSY, and waits for nobody, where others do the same.
+                let _lock = super::migrate::lock_file(path.with_extension("lock")).await?;
                 let writer = Database::connect(sqlite_options(Some(path), 1)).await?;
                 let reader = Database::connect(sqlite_options(Some(path), SQLITE_READERS)).await?;
                 (writer, reader, 1)

@@ -1,0 +1,31 @@
+//! The mesh through its narrowest public door: real processes on free ports, called over real connections, and stores
+//! on real databases.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    reason = "a test that cannot go on should end where it stands"
+)]
+
+mod house;
+mod line;
+mod stub;
+
+mod deadlines;
+mod drain;
+mod health;
+mod serving;
+mod start;
+
+mod balancing;
+mod breaker;
+mod hops;
+mod retries;
+
+mod claim;
+mod database;
+mod migrate;
+mod store;
