@@ -7,6 +7,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines},
     process::{Child, ChildStderr, Command},
 };
+use tonic::Status;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use trivet_proto::{
     account::v1::account_service_client::AccountServiceClient,
@@ -67,8 +68,13 @@ impl Process {
     }
 
     /// Tells the process to go and waits until it has gone, well.
-    pub(crate) async fn end(mut self) {
+    pub(crate) async fn end(self) {
         self.terminate();
+        self.gone().await;
+    }
+
+    /// Waits until the process has gone, well. It was told to: telling it twice would cut its calls off.
+    async fn gone(mut self) {
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it went in time").unwrap();
         assert!(status.success(), "{status}");
     }
@@ -149,20 +155,22 @@ async fn told_to_go_under_load_it_says_so_first_and_fails_no_call() {
         // Not ready any more, and serving all the same, on old connections and new ones.
         let fresh = channel(process.addresses["billing"]);
         BillingServiceClient::new(fresh).deduct(order("after-the-signal", "ada", "0.01")).await.unwrap();
-        process.end().await;
+        process.gone().await;
         books_balance(&config(&databases, &[])).await;
         let next = Process::serve("all", &databases, &[("server.announce_ms", "0")]).await;
         let mut billing = BillingServiceClient::new(channel(next.addresses["billing"]));
         let mut answered = 0;
         for caller in callers {
-            let (taken, refused) = caller.await.unwrap();
+            let (taken, refused, error) = caller.await.unwrap();
             answered += taken.len();
             for request_id in taken {
                 billing.get_deduction(GetDeductionRequest { request_id }).await.unwrap();
             }
             // The call that was not answered was not accepted either.
-            let unanswered = billing.get_deduction(GetDeductionRequest { request_id: refused }).await.unwrap_err();
-            assert_eq!(reason(&unanswered), "DEDUCTION_NOT_FOUND");
+            match billing.get_deduction(GetDeductionRequest { request_id: refused }).await {
+                Ok(deduction) => panic!("{deduction:?} was made, and its caller heard {error:?}"),
+                Err(unanswered) => assert_eq!(reason(&unanswered), "DEDUCTION_NOT_FOUND"),
+            }
         }
         assert!(answered > 16, "there was load: {answered}");
         next.end().await;
@@ -170,14 +178,14 @@ async fn told_to_go_under_load_it_says_so_first_and_fails_no_call() {
     }
 }
 
-/// Deducts as fast as it can until a call fails: the ids that were answered, and the one that was not.
-async fn deduct_until_refused(mut billing: BillingServiceClient<Peer>, caller: usize) -> (Vec<String>, String) {
+/// Deducts as fast as it can until a call fails: the ids that were answered, the one that was not, and why.
+async fn deduct_until_refused(mut billing: BillingServiceClient<Peer>, caller: usize) -> (Vec<String>, String, Status) {
     let mut taken = Vec::new();
     loop {
         let id = format!("req-{caller}-{}", taken.len());
         match billing.deduct(order(&id, "ada", "0.01")).await {
             Ok(_) => taken.push(id),
-            Err(_) => return (taken, id),
+            Err(error) => return (taken, id, error),
         }
     }
 }
