@@ -13,7 +13,7 @@ use mesh::{
 use money::{Amount, Currency};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{self, Kind, Movement, Purpose, Record, Wallet, WalletState};
+use crate::ledger::{self, Kind, Movement, Posted, Purpose, Record, Wallet, WalletState};
 pub(crate) use rpc::server;
 
 /// An order to take money.
@@ -47,15 +47,6 @@ impl Order {
     }
 }
 
-/// What a deduction did; with the order itself the whole answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Applied {
-    pub(crate) transaction_id: String,
-    pub(crate) balance_after: Amount,
-    pub(crate) wallet_version: i64,
-    pub(crate) time: Time,
-}
-
 /// Why money is not taken, in order of precedence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum Refused {
@@ -79,7 +70,7 @@ pub(crate) enum NotVoided {
 }
 
 /// What was decided on an order, and whether that was before this call.
-pub(crate) type Decided = (Result<Applied, Refused>, bool);
+pub(crate) type Decided = (Result<Posted, Refused>, bool);
 
 /// The deductions of this service.
 #[derive(Clone)]
@@ -158,7 +149,7 @@ impl Deducting {
         Ok((decided, false))
     }
 
-    async fn apply(&self, transaction: &Transaction, wallet: &Wallet) -> Result<Applied, StoreError> {
+    async fn apply(&self, transaction: &Transaction, wallet: &Wallet) -> Result<Posted, StoreError> {
         let movement = Movement {
             transaction_id: self.transaction_id.clone(),
             kind: Kind::Deduction,
@@ -172,13 +163,7 @@ impl Deducting {
             },
             time: self.now,
         };
-        let after = ledger::post(transaction, &self.tenant, wallet, &movement).await?;
-        Ok(Applied {
-            transaction_id: movement.transaction_id,
-            balance_after: after.balance,
-            wallet_version: after.version,
-            time: self.now,
-        })
+        ledger::post(transaction, &self.tenant, wallet, &movement).await
     }
 }
 
@@ -199,7 +184,7 @@ fn decide<'w>(order: &Order, wallet: Option<&'w Wallet>) -> Result<&'w Wallet, R
 }
 
 /// The answer under a request id that was used before.
-fn answered(seen: Seen<Applied, Refused>) -> Decided {
+fn answered(seen: Seen<Posted, Refused>) -> Decided {
     match seen {
         Seen::Answer(decided) => (decided, true),
         Seen::Taken(taken) => (Err(Refused::RequestId(taken)), true),

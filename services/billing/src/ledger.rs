@@ -5,6 +5,7 @@ mod table;
 
 use mesh::{RequestId, Slug, StoreError, Tenant, Time, UserId, store::Transaction, text_enum};
 use money::{Amount, Currency};
+use serde::{Deserialize, Serialize};
 
 pub(crate) use table::{Record, changes, find_by_request, find_wallet, lock_wallet, open_wallet};
 
@@ -89,6 +90,15 @@ pub(crate) struct Purpose {
     pub(crate) provider_reference: String,
 }
 
+/// What a movement did to its wallet; with the request that asked for it the whole answer, and kept as such.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Posted {
+    pub(crate) transaction_id: String,
+    pub(crate) balance_after: Amount,
+    pub(crate) wallet_version: i64,
+    pub(crate) time: Time,
+}
+
 impl Movement {
     /// What the wallet's balance changes by, and the house account at the other end.
     fn sides(&self) -> Option<(Amount, Account)> {
@@ -105,7 +115,7 @@ pub(crate) async fn post(
     tenant: &Tenant,
     wallet: &Wallet,
     movement: &Movement,
-) -> Result<Wallet, StoreError> {
+) -> Result<Posted, StoreError> {
     let overflow = StoreError::Impossible("a movement was decided that the wallet cannot hold");
     let Some((change, house)) = movement.sides() else { return Err(overflow) };
     let (Some(balance), Some(against), Some(version)) =
@@ -118,5 +128,10 @@ pub(crate) async fn post(
     table::insert_transaction(transaction, tenant, &after.user_id, movement).await?;
     let entries = [(Account::Wallet, change, Some(&after)), (house, against, None)];
     table::insert_entries(transaction, tenant, &movement.transaction_id, entries).await?;
-    Ok(after)
+    Ok(Posted {
+        transaction_id: movement.transaction_id.clone(),
+        balance_after: after.balance,
+        wallet_version: after.version,
+        time: movement.time,
+    })
 }

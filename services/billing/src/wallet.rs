@@ -13,7 +13,7 @@ use mesh::{
 use money::{Amount, Currency};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{self, Kind, Movement, Purpose, Record, Wallet};
+use crate::ledger::{self, Kind, Movement, Posted, Purpose, Record, Wallet};
 pub(crate) use rpc::{no_wallet, read_amount, server};
 
 /// Money that a provider received for a user.
@@ -50,15 +50,6 @@ pub(crate) enum Standing {
     Erased,
 }
 
-/// What a payment did; with the payment itself the whole answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Credited {
-    pub(crate) transaction_id: String,
-    pub(crate) balance_after: Amount,
-    pub(crate) wallet_version: i64,
-    pub(crate) time: Time,
-}
-
 /// Why a payment is not recorded, in order of precedence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum Refused {
@@ -77,7 +68,7 @@ pub(crate) enum Refused {
 }
 
 /// What was decided on a payment, and whether that was before this call.
-pub(crate) type Decided = (Result<Credited, Refused>, bool);
+pub(crate) type Decided = (Result<Posted, Refused>, bool);
 
 /// The wallets of this service.
 #[derive(Clone)]
@@ -167,7 +158,7 @@ impl Paying {
         transaction: &Transaction,
         held: Option<Wallet>,
         new: &Wallet,
-    ) -> Result<Credited, StoreError> {
+    ) -> Result<Posted, StoreError> {
         let wallet = if let Some(wallet) = held {
             wallet
         } else {
@@ -188,13 +179,7 @@ impl Paying {
             },
             time: self.now,
         };
-        let after = ledger::post(transaction, &self.tenant, &wallet, &movement).await?;
-        Ok(Credited {
-            transaction_id: movement.transaction_id,
-            balance_after: after.balance,
-            wallet_version: after.version,
-            time: self.now,
-        })
+        ledger::post(transaction, &self.tenant, &wallet, &movement).await
     }
 }
 
@@ -215,7 +200,7 @@ fn decide(payment: &Payment, standing: Standing, wallet: &Wallet) -> Result<(), 
 }
 
 /// The answer under a request id that was used before.
-fn answered(seen: Seen<Credited, Refused>) -> Decided {
+fn answered(seen: Seen<Posted, Refused>) -> Decided {
     match seen {
         Seen::Answer(decided) => (decided, true),
         Seen::Taken(taken) => (Err(Refused::RequestId(taken)), true),

@@ -9,9 +9,9 @@ use trivet_proto::billing::v1::{
     billing_service_server::{BillingService, BillingServiceServer},
 };
 
-use super::{Applied, Deductions, NotVoided, Order, Refused};
+use super::{Deductions, NotVoided, Order, Refused};
 use crate::{
-    ledger::Record,
+    ledger::{Posted, Record},
     wallet::{no_wallet, read_amount},
 };
 
@@ -85,10 +85,10 @@ fn order(asked: &DeductRequest) -> Result<Order, Refusal> {
     Ok(Order { request_id, user_id, amount, api_id, endpoint_id, api_key_id })
 }
 
-fn deduction_message(order: Order, applied: Applied, rehearsal: bool) -> wire::Deduction {
+fn deduction_message(order: Order, posted: Posted, rehearsal: bool) -> wire::Deduction {
     let text = |slug: Option<Slug>| slug.map(Slug::into_string).unwrap_or_default();
     wire::Deduction {
-        transaction_id: if rehearsal { String::new() } else { applied.transaction_id },
+        transaction_id: if rehearsal { String::new() } else { posted.transaction_id },
         request_id: order.request_id.into_string(),
         user_id: order.user_id.into_string(),
         api_id: text(order.api_id),
@@ -96,9 +96,9 @@ fn deduction_message(order: Order, applied: Applied, rehearsal: bool) -> wire::D
         api_key_id: text(order.api_key_id),
         currency: order.amount.currency().code().to_owned(),
         amount: order.amount.to_wire(),
-        balance_after: applied.balance_after.to_wire(),
-        wallet_version: applied.wallet_version,
-        create_time: (!rehearsal).then(|| applied.time.to_wire()),
+        balance_after: posted.balance_after.to_wire(),
+        wallet_version: posted.wallet_version,
+        create_time: (!rehearsal).then(|| posted.time.to_wire()),
         settlement: Some(not_settled()),
         refunded_amount: Amount::zero(order.amount.currency()).to_wire(),
     }

@@ -18,8 +18,8 @@ use trivet_proto::{
     },
 };
 
-use super::{Credited, Payment, Refused, Standing, Wallets};
-use crate::ledger::{Kind, Record, Wallet, WalletState};
+use super::{Payment, Refused, Standing, Wallets};
+use crate::ledger::{Kind, Posted, Record, Wallet, WalletState};
 
 /// Characters of a provider's name, and of its own reference for a payment.
 const PROVIDER_LIMIT: usize = 128;
@@ -155,18 +155,18 @@ pub(crate) fn no_wallet(user_id: &UserId, currency: Currency) -> Refusal {
         .about("trivet.billing.v1.Wallet", format!("{user_id}/{currency}"))
 }
 
-fn payment_message(payment: Payment, credited: Credited, rehearsal: bool) -> wire::Payment {
+fn payment_message(payment: Payment, posted: Posted, rehearsal: bool) -> wire::Payment {
     wire::Payment {
-        transaction_id: if rehearsal { String::new() } else { credited.transaction_id },
+        transaction_id: if rehearsal { String::new() } else { posted.transaction_id },
         request_id: payment.request_id.into_string(),
         user_id: payment.user_id.into_string(),
         currency: payment.amount.currency().code().to_owned(),
         amount: payment.amount.to_wire(),
         provider: payment.provider,
         provider_reference: payment.provider_reference,
-        balance_after: credited.balance_after.to_wire(),
-        wallet_version: credited.wallet_version,
-        create_time: (!rehearsal).then(|| credited.time.to_wire()),
+        balance_after: posted.balance_after.to_wire(),
+        wallet_version: posted.wallet_version,
+        create_time: (!rehearsal).then(|| posted.time.to_wire()),
     }
 }
 
