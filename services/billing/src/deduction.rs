@@ -6,7 +6,7 @@ mod tests;
 
 use mesh::{
     Clock, Context, RequestId, Slug, Store, StoreError, Tenant, Time, UserId,
-    claim::{Claim, Seen, Taken, Voiding},
+    claim::{Claim, Taken, Voiding},
     id,
     store::Transaction,
 };
@@ -51,7 +51,7 @@ impl Order {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum Refused {
     #[error(transparent)]
-    RequestId(Taken),
+    RequestId(#[from] Taken),
     #[error("{user_id} has no wallet in {currency}")]
     NoWallet { user_id: UserId, currency: Currency },
     #[error("the wallet of {0} is frozen")]
@@ -137,7 +137,7 @@ struct Deducting {
 impl Deducting {
     async fn run(&self, transaction: &Transaction) -> Result<Decided, StoreError> {
         if let Some(seen) = self.claim.take(transaction, self.now).await? {
-            return Ok(answered(seen));
+            return Ok((seen.decision(), true));
         }
         let Order { user_id, amount, .. } = &self.order;
         let wallet = ledger::lock_wallet(transaction, &self.tenant, user_id, amount.currency()).await?;
@@ -181,12 +181,4 @@ fn decide<'w>(order: &Order, wallet: Option<&'w Wallet>) -> Result<&'w Wallet, R
         return Err(Refused::InsufficientFunds { balance: wallet.balance, available, required: order.amount });
     }
     Ok(wallet)
-}
-
-/// The answer under a request id that was used before.
-fn answered(seen: Seen<Posted, Refused>) -> Decided {
-    match seen {
-        Seen::Answer(decided) => (decided, true),
-        Seen::Taken(taken) => (Err(Refused::RequestId(taken)), true),
-    }
 }

@@ -6,7 +6,7 @@ mod tests;
 
 use mesh::{
     Clock, Context, RequestId, Store, StoreError, Tenant, Time, UserId,
-    claim::{Claim, Seen, Taken},
+    claim::{Claim, Taken},
     id,
     store::Transaction,
 };
@@ -54,7 +54,7 @@ pub(crate) enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum Refused {
     #[error(transparent)]
-    RequestId(Taken),
+    RequestId(#[from] Taken),
     #[error("there is no account {0}")]
     NoAccount(UserId),
     #[error("account {0} is suspended")]
@@ -81,7 +81,7 @@ impl Wallets {
     /// The answer that this payment got before, if it did.
     pub(crate) async fn seen(&self, context: &Context, payment: &Payment) -> Result<Option<Decided>, StoreError> {
         let seen = payment.claim(&context.tenant).seen(self.store.reader()).await?;
-        Ok(seen.map(answered))
+        Ok(seen.map(|seen| (seen.decision(), true)))
     }
 
     /// Records a payment once, however often it is sent. A rehearsal decides and keeps nothing.
@@ -140,7 +140,7 @@ struct Paying {
 impl Paying {
     async fn run(&self, transaction: &Transaction) -> Result<Decided, StoreError> {
         if let Some(seen) = self.claim.take(transaction, self.now).await? {
-            return Ok(answered(seen));
+            return Ok((seen.decision(), true));
         }
         let Payment { user_id, amount, .. } = &self.payment;
         let new = Wallet::empty(user_id.clone(), amount.currency(), self.now);
@@ -196,13 +196,5 @@ fn decide(payment: &Payment, standing: Standing, wallet: &Wallet) -> Result<(), 
     match wallet.balance.plus(payment.amount) {
         Some(_) => Ok(()),
         None => Err(Refused::BalanceLimit { balance: wallet.balance, amount: payment.amount }),
-    }
-}
-
-/// The answer under a request id that was used before.
-fn answered(seen: Seen<Posted, Refused>) -> Decided {
-    match seen {
-        Seen::Answer(decided) => (decided, true),
-        Seen::Taken(taken) => (Err(Refused::RequestId(taken)), true),
     }
 }

@@ -16,7 +16,7 @@ use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
 
-use crate::{Reason, Refusal, Telemetry, stack::stage};
+use crate::{Context, Reason, Refusal, Telemetry, stack::stage};
 
 use attempt::{Failure, Reach};
 pub use discover::{Target, TargetFault};
@@ -92,17 +92,23 @@ impl Service<Request<Body>> for Peer {
     }
 }
 
-/// What our caller gets when a peer that the answer depends on could not be asked: UNAVAILABLE, whatever it was, except
-/// that a passed deadline stays one. Never the peer's own refusal: what that means only the rule can know.
-pub fn unanswered(peer: &'static str, status: &Status) -> Refusal {
+/// What our caller gets when a peer that the answer depends on could not be asked: UNAVAILABLE, whatever it was, unless
+/// the caller's own time is up. Never the peer's own refusal: what that means only the rule can know.
+pub fn unanswered(context: &Context, peer: &'static str, status: &Status) -> Refusal {
     use tonic_types::StatusExt as _;
 
-    if status.code() == tonic::Code::DeadlineExceeded {
+    /// With less than this left, the answer would come too late anyway.
+    const NOTHING: Duration = Duration::from_millis(10);
+    if context.remaining() < NOTHING {
         return Refusal::new(Reason::DeadlineExceeded, format!("{peer} did not answer in time")).with("peer", peer);
     }
     let cause = status.get_details_error_info().map_or_else(|| format!("{:?}", status.code()), |info| info.reason);
+    let reason = match Reason::from_name(&cause) {
+        Some(Reason::CircuitOpen) => Reason::CircuitOpen,
+        _ => Reason::DependencyUnavailable,
+    };
     let delay = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or(retry::FIRST_WAIT);
-    Refusal::new(Reason::DependencyUnavailable, format!("{peer} cannot be asked ({cause}); nothing was done"))
+    Refusal::new(reason, format!("{peer} cannot be asked ({cause}); nothing was done"))
         .with("peer", peer)
         .with("cause", cause)
         .retry_after(delay)

@@ -60,6 +60,16 @@ pub enum Seen<A, R> {
     Taken(Taken),
 }
 
+impl<A, R: From<Taken>> Seen<A, R> {
+    /// What to answer under the id.
+    pub fn decision(self) -> Decision<A, R> {
+        match self {
+            Self::Answer(decision) => decision,
+            Self::Taken(taken) => Err(taken.into()),
+        }
+    }
+}
+
 /// How voiding an id ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Voiding {

@@ -47,7 +47,7 @@ impl Serialize for Secret {
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// `key=value` pairs that a command prefers to the defaults, and that everything else wins over.
-    pub preferences: Vec<(&'static str, &'static str)>,
+    pub preferences: Vec<(&'static str, String)>,
     /// A TOML file.
     pub file: Option<PathBuf>,
     /// The environment; only what begins with [`PREFIX`] counts.
@@ -224,7 +224,7 @@ mod tests {
                 pair("HOME", "/"),
             ],
             flags: vec![pair("part.port", "9")],
-            preferences: vec![("on", "false"), ("part.url", "preferred")],
+            preferences: vec![("on", "false".to_owned()), ("part.url", "preferred".to_owned())],
             ..Sources::default()
         };
         let sample: Sample = load(&sources).unwrap();

@@ -33,6 +33,9 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// How long callers of the admin port may take to hear that it closes.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
+/// How long a database may take to end the units that are under way.
+const STORE_GRACE: Duration = Duration::from_secs(10);
+
 /// Settings of the process itself.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerSettings {
@@ -332,7 +335,10 @@ async fn open_store(role: &'static str, location: &Location, migrations: &[Migra
         }
         .await;
         match opened {
-            Ok(store) => return Ok(store),
+            Ok(store) => {
+                info!("{role} keeps its rows in {location}");
+                return Ok(store);
+            }
             Err(error @ StoreError::Unavailable(_)) => {
                 warn!("Still waiting for the database of {role} ({location}): {}", crate::chain(&error));
                 tokio::time::sleep(STORE_RETRY).await;
@@ -386,8 +392,10 @@ impl Running {
         self.ending.force.cancel();
         self.ending.connections.wait().await;
         for store in &self.stores {
-            if let Err(error) = store.close().await {
-                warn!("A store did not close: {}", crate::chain(&error));
+            match tokio::time::timeout(STORE_GRACE, store.close()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!("A store did not close: {}", crate::chain(&error)),
+                Err(_) => warn!("A database does not answer; what was under way there is left to it"),
             }
         }
         self.admin_end.cancel();

@@ -5,7 +5,7 @@ mod reason;
 use std::{
     collections::{BTreeSet, HashMap},
     error::Error,
-    fmt,
+    fmt::{self, Write as _},
     sync::Arc,
     time::Duration,
 };
@@ -19,6 +19,11 @@ pub use reason::Reason;
 
 /// The `domain` of every ErrorInfo.
 pub const DOMAIN: &str = "trivet.dev";
+
+/// Faults that the message names, and that BadRequest lists. A status travels in headers, and callers take 8 KiB of
+/// them; the next attempt hears of the rest.
+const MESSAGE_FAULTS: usize = 8;
+const VIOLATIONS: usize = 24;
 
 /// A refused call, before it becomes a [`Status`] of the wire (google.rpc.Status, AIP-193).
 #[derive(Clone, Debug)]
@@ -62,10 +67,14 @@ impl Refusal {
 
     /// A request whose fields are not as they must be: all of them at once.
     pub fn fields(reason: Reason, violations: Vec<Violation>) -> Self {
-        let message =
-            violations.iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect::<Vec<_>>();
-        let mut refusal = Self::new(reason, message.join("; "));
+        let told = |fault: &Violation| format!("{} {}", fault.field, fault.description);
+        let mut message = violations.iter().take(MESSAGE_FAULTS).map(told).collect::<Vec<_>>().join("; ");
+        if let Some(more) = violations.len().checked_sub(MESSAGE_FAULTS).filter(|more| *more > 0) {
+            let _ = write!(message, "; and {more} more");
+        }
+        let mut refusal = Self::new(reason, message);
         refusal.0.violations = violations;
+        refusal.0.violations.truncate(VIOLATIONS);
         refusal
     }
 
@@ -240,6 +249,16 @@ impl Fields {
             }
         }
         whole.then_some(batch)
+    }
+
+    /// Whether a fault was noted.
+    pub fn is_faulty(&self) -> bool {
+        !self.violations.is_empty()
+    }
+
+    /// Notes the faults of another refusal.
+    pub fn absorb(&mut self, refusal: &Refusal) {
+        self.violations.extend(refusal.0.violations.iter().cloned());
     }
 
     /// Hands out the parts, all of them read, or refuses the request with every fault that was noted.

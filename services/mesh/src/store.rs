@@ -54,11 +54,6 @@ impl Store {
         Unit::new(self, context)
     }
 
-    /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        Ok(self.reader().ping().await?)
-    }
-
     /// What page tokens of this service are authenticated with: made once, kept in the database, shared by all replicas.
     pub async fn token_key(&self) -> Result<TokenKey, StoreError> {
         let fresh: [u8; 32] = rand::random();

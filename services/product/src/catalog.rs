@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use mesh::{
     Clock, Context, RequestId, Slug, Store, StoreError, Tenant, Time,
-    claim::{Claim, Seen, Taken},
+    claim::{Claim, Taken},
     store::Row,
     text_enum,
 };
@@ -118,7 +118,7 @@ impl Cursor {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum Refused {
     #[error(transparent)]
-    RequestId(Taken),
+    RequestId(#[from] Taken),
     #[error("there is no product {0}")]
     NoProduct(Slug),
     #[error("the id {0} belongs to another product, or to one that was deleted")]
@@ -163,7 +163,7 @@ impl Catalog {
                     if let Some(claim) = claim
                         && let Some(seen) = claim.take(transaction, product.create_time).await?
                     {
-                        return Ok((answered(seen), true));
+                        return Ok((seen.decision(), true));
                     }
                     let decided = if table::insert(transaction, tenant, product).await? {
                         Ok(product.clone())
@@ -232,14 +232,6 @@ impl Catalog {
         let Some(deleted) = deleted.await? else { return Ok(Err(Refused::NoProduct(product_id))) };
         self.cache.put(&context.tenant, Entry::deleted(&deleted)).await;
         Ok(Ok(deleted))
-    }
-}
-
-/// The answer under a request id that was used before.
-fn answered(seen: Seen<Product, Refused>) -> Result<Product, Refused> {
-    match seen {
-        Seen::Answer(decided) => decided,
-        Seen::Taken(taken) => Err(Refused::RequestId(taken)),
     }
 }
 

@@ -2,7 +2,13 @@
 
 use std::path::Path;
 
-use mesh::{ServerSettings, Target, TargetFault, TelemetrySettings, config::Secret, store::Location};
+use mesh::{
+    ServerSettings, Target, TargetFault, TelemetrySettings,
+    config::{Faults, Secret},
+    store::Location,
+};
+
+use crate::RoleName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +42,39 @@ impl Default for Config {
             billing: RoleConfig::on(billing::PORT),
             catalog: product::Config::default(),
         }
+    }
+}
+
+impl Config {
+    /// Looks at what a type cannot say, and names every fault at once.
+    pub fn check(&self) -> Result<(), Faults> {
+        let mut faults = Vec::new();
+        for (name, role) in [("account", &self.account), ("product", &self.product), ("billing", &self.billing)] {
+            if role.database_connections == 0 {
+                faults.push(format!("{name}.database_connections is 0, at least 1 is needed"));
+            }
+        }
+        if self.server.deadline_ms >= self.server.grace_ms {
+            let (deadline, grace) = (self.server.deadline_ms, self.server.grace_ms);
+            faults.push(format!("server.deadline_ms is {deadline}, it must be below server.grace_ms, {grace}"));
+        }
+        if !(0.0..=1.0).contains(&self.telemetry.sample_ratio) {
+            faults.push(format!("telemetry.sample_ratio is {}, it must be 0 to 1", self.telemetry.sample_ratio));
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+    }
+
+    /// Makes sure that these roles keep what they acknowledge: in memory it would be gone with the process.
+    pub fn must_keep(&self, roles: &[RoleName]) -> Result<(), Faults> {
+        let forgets = |name: &&RoleName| self.data_dir.is_empty() && name.config(self).database_url.reveal().is_empty();
+        let fault = |name: &RoleName| {
+            let name = name.as_str();
+            format!(
+                "{name} has no database: set {name}.database_url or data_dir (`trivet dev` keeps its data in memory)"
+            )
+        };
+        let faults: Vec<String> = roles.iter().filter(forgets).map(fault).collect();
+        if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
     }
 }
 

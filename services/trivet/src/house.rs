@@ -1,6 +1,6 @@
 //! Who lives in the house, and how a process with some of them is planned.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fs::DirBuilder, os::unix::fs::DirBuilderExt as _, sync::Arc};
 
 use anyhow::Context as _;
 use mesh::{CallSettings, Clock, Placement, Plan, Role, Telemetry};
@@ -52,10 +52,7 @@ impl RoleName {
 
 /// Plans a process of these roles.
 pub fn plan(config: &Config, roles: &[RoleName], telemetry: Telemetry, clock: Clock) -> anyhow::Result<Plan> {
-    if !config.data_dir.is_empty() {
-        std::fs::create_dir_all(&config.data_dir)
-            .with_context(|| format!("data_dir {} cannot be made", config.data_dir))?;
-    }
+    make_data_dir(config)?;
     let mut placements = Vec::new();
     for name in roles {
         let settings = name.config(config);
@@ -75,4 +72,13 @@ pub fn plan(config: &Config, roles: &[RoleName], telemetry: Telemetry, clock: Cl
         telemetry: Arc::new(telemetry),
         clock,
     })
+}
+
+/// Makes the folder of SQLite's files, where there is to be one: people and money are for nobody else's eyes.
+pub(crate) fn make_data_dir(config: &Config) -> anyhow::Result<()> {
+    if config.data_dir.is_empty() {
+        return Ok(());
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir);
+    made.with_context(|| format!("data_dir {} cannot be made", config.data_dir))
 }

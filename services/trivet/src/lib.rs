@@ -4,6 +4,7 @@ mod config;
 pub use config::{Config, DatabaseFault, RoleConfig};
 
 mod house;
+use house::make_data_dir;
 pub use house::{RoleName, plan};
 
 pub mod commands;

@@ -123,6 +123,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<String> {
     let command = arguments.command.unwrap_or(Command::Dev);
     let dev = matches!(command, Command::Dev);
     let config = settings(arguments.config, arguments.data, arguments.set, dev)?;
+    match &command {
+        Command::Serve { role } => config.must_keep(&role.roles())?,
+        Command::Migrate { .. } => config.must_keep(&RoleName::ALL)?,
+        _ => {}
+    }
     match command {
         Command::Dev => serve(&config, &RoleName::ALL, Show::Block).await.map(|()| String::new()),
         Command::Serve { role } => serve(&config, &role.roles(), Show::Line).await.map(|()| String::new()),
@@ -146,21 +151,23 @@ fn settings(
 ) -> anyhow::Result<Config> {
     // A variable of somebody else's that is not Unicode is no business of ours.
     let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    let mut environment: Vec<(String, String)> =
+    let environment: Vec<(String, String)> =
         std::env::vars_os().filter_map(readable).filter(|(name, _)| name != "TRIVET_CONFIG").collect();
     let value_of = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let mut preferences = Vec::new();
     // OpenTelemetry's own variables are honoured where ours say nothing.
-    let collector = match value_of("OTEL_SDK_DISABLED").as_deref() {
-        Some("true") => None,
-        _ => value_of("OTEL_EXPORTER_OTLP_ENDPOINT"),
-    };
-    let endpoint = "TRIVET_TELEMETRY_OTLP_ENDPOINT";
-    if let (Some(collector), None) = (collector, value_of(endpoint)) {
-        environment.push((endpoint.to_owned(), collector));
+    if value_of("OTEL_SDK_DISABLED").as_deref() != Some("true") {
+        let collector = value_of("OTEL_EXPORTER_OTLP_ENDPOINT");
+        preferences.extend(collector.map(|collector| ("telemetry.otlp_endpoint", collector)));
     }
-    // Nobody balances load over a laptop: there is nobody to announce the end to.
-    let preferences = if dev { vec![("server.announce_ms", "0"), ("telemetry.log", "warn")] } else { Vec::new() };
+    if dev {
+        // Nobody balances load over a laptop: there is nobody to announce the end to.
+        preferences.push(("server.announce_ms", "0".to_owned()));
+        preferences.push(("telemetry.log", "warn".to_owned()));
+    }
     let mut flags: Vec<_> = data.map(|folder| ("data_dir".to_owned(), folder)).into_iter().collect();
     flags.extend(set);
-    Ok(load(&Sources { preferences, file, environment, flags })?)
+    let config: Config = load(&Sources { preferences, file, environment, flags })?;
+    config.check()?;
+    Ok(config)
 }

@@ -24,7 +24,7 @@ const LANDED: &[(&str, &str, &str)] = &[
     ("product", "m0001_products", "086d1d897c50f598"),
     ("billing", "m0000_secrets", "1b326db5d21683fa"),
     ("billing", "m0000_requests", "31b29a8a553908b4"),
-    ("billing", "m0001_ledger", "3dae22110abad232"),
+    ("billing", "m0001_ledger", "d2fa20a481c1c04d"),
 ];
 
 /// The root of the repository.

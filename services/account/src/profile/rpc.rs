@@ -132,6 +132,9 @@ fn change(asked: &UpdateAccountRequest) -> Result<Change, Refusal> {
     );
     let email = fields
         .read("email", sets("email").then(|| Email::parse(asked.email.as_deref().unwrap_or_default())).transpose());
+    if let (Err(refusal), true) = (&mask, fields.is_faulty()) {
+        fields.absorb(refusal);
+    }
     let (user_id, name, email) = fields.finish((user_id, name, email))?;
     mask?;
     Ok(Change { user_id, name, email, etag: Etag::parse_optional(&asked.etag) })

@@ -81,14 +81,17 @@ pub(super) const MIGRATION: Migration = Migration::new(
     -- Looked at when the transaction commits, once all of its entries are there.
     create function entries_add_up() returns trigger language plpgsql as $$
     begin
-        if (select sum(amount) <> 0 or count(*) < 2 or count(distinct currency) <> 1
+        if (select coalesce(sum(amount), 1) <> 0 or count(*) < 2 or count(distinct currency) <> 1
               from entries where tenant_id = new.tenant_id and transaction_id = new.transaction_id) then
             raise exception 'the entries of % do not add up to zero', new.transaction_id;
         end if;
         return null;
     end $$;
+    create constraint trigger transactions_add_up after insert on transactions deferrable initially deferred
+        for each row execute function entries_add_up();
+    -- The first two entries came with their transaction, which was looked at; a late one is looked at by itself.
     create constraint trigger entries_add_up after insert on entries deferrable initially deferred
-        for each row when (new.ordinal = 1) execute function entries_add_up();
+        for each row when (new.ordinal > 2) execute function entries_add_up();
     ",
 )
 .on_sqlite(

@@ -4,8 +4,8 @@ use mesh::{
     Context, Fields, Parts, Peer, REQUEST_BYTES, Reason, Refusal, RequestId, StartError, TokenKey, UserId, open, page,
     text, unanswered,
 };
-use money::{Amount, Currency};
-use tonic::{Code, Request, Response, Status, async_trait};
+use money::{Amount, Currency, Fault};
+use tonic::{Request, Response, Status, async_trait};
 use tonic_types::StatusExt as _;
 use trivet_proto::{
     account::v1::{
@@ -114,22 +114,16 @@ impl Rpc {
                 AccountStatus::Deleted => Ok(Standing::Deleted),
                 AccountStatus::Erased => Ok(Standing::Erased),
                 AccountStatus::Unspecified => {
-                    Err(unanswered("account", &Status::unknown("an account without a status")).into())
+                    Err(unanswered(context, "account", &Status::unknown("an account without a status")).into())
                 }
             },
-            Err(status) => match reason(&status) {
+            Err(status) => match status.get_details_error_info().and_then(|info| Reason::from_name(&info.reason)) {
                 Some(Reason::AccountNotFound) => Ok(Standing::Missing),
                 Some(Reason::AccountErased) => Ok(Standing::Erased),
-                _ => Err(unanswered("account", &status).into()),
+                _ => Err(unanswered(context, "account", &status).into()),
             },
         }
     }
-}
-
-fn reason(status: &Status) -> Option<Reason> {
-    let told = matches!(status.code(), Code::NotFound | Code::FailedPrecondition);
-    let info = status.get_details_error_info().filter(|_| told)?;
-    Reason::from_name(&info.reason)
 }
 
 fn payment(asked: &RecordPaymentRequest) -> Result<Payment, Refusal> {
@@ -144,10 +138,17 @@ fn payment(asked: &RecordPaymentRequest) -> Result<Payment, Refusal> {
     Ok(Payment { request_id, user_id, amount, provider, provider_reference })
 }
 
-/// A positive amount in a currency. Where the currency is none, only that is said: the amount's digits depend on it.
+/// A positive amount in a currency. Where the currency is none, the amount is still looked at as far as it can be.
 pub(crate) fn read_amount(fields: &mut Fields, currency: &str, amount: &str) -> Option<Amount> {
-    let currency = fields.read("currency", Currency::parse(currency))?;
-    fields.read("amount", Amount::parse_positive(currency, amount))
+    if let Some(currency) = fields.read("currency", Currency::parse(currency)) {
+        return fields.read("amount", Amount::parse_positive(currency, amount));
+    }
+    if let Err(fault @ (Fault::Empty | Fault::TooLong { .. } | Fault::NotDecimal)) =
+        Amount::parse(Currency::USDC, amount)
+    {
+        fields.refuse("amount", fault);
+    }
+    None
 }
 
 pub(crate) fn no_wallet(user_id: &UserId, currency: Currency) -> Refusal {

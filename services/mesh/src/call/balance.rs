@@ -17,7 +17,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tokio::time::Instant;
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::Service;
 use tracing::{info, warn};
 
@@ -36,6 +36,8 @@ const DECAY: Duration = Duration::from_secs(10);
 const FIRST_GUESS: Duration = Duration::from_millis(30);
 /// What a failed attempt counts as, so that an endpoint that fails fast does not draw all the calls.
 const PENALTY: Duration = Duration::from_secs(1);
+/// Less time than this is no fair trial: that it did not do says nothing of the endpoint.
+const FAIR: Duration = Duration::from_secs(1);
 /// Names are asked again this often, and never more often than that after a failure.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 const RESOLVE_AT_MOST: Duration = Duration::from_secs(1);
@@ -101,21 +103,26 @@ impl Endpoints {
     }
 
     /// One attempt: choose, send, hear.
-    async fn attempt(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+    async fn attempt(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Failure> {
         self.resolve_if_due().await;
-        let endpoint = self.choose()?;
+        let (endpoint, probe) = self.choose()?;
         let deadline = request.extensions().get().map(|CallDeadline(deadline)| *deadline);
-        let mut attempt = Attempt::begin(self, &endpoint, deadline);
+        let mut attempt = Attempt::begin(self, &endpoint, Terms { deadline, probe });
         let outcome = endpoint.connection.send(request).await;
         match &outcome {
-            Ok(response) => attempt.heard(!is_illness(code_of(response))),
+            Ok(response) => {
+                let code = code_of(response);
+                let unfair = code == Code::DeadlineExceeded && attempt.began.elapsed() < FAIR;
+                attempt.heard(unfair || !is_illness(code));
+            }
             Err(failure) if failure.reach == Reach::HeldBack => {}
             Err(_) => attempt.heard(false),
         }
         outcome
     }
 
-    fn choose(&self) -> Result<Arc<Endpoint>, Failure> {
+    /// The endpoint for an attempt, and whether it probes.
+    fn choose(&self) -> Result<(Arc<Endpoint>, bool), Failure> {
         let now = Instant::now();
         let candidates: Vec<Arc<Endpoint>> = lock(&self.known).endpoints.values().cloned().collect();
         if candidates.is_empty() {
@@ -140,7 +147,7 @@ impl Endpoints {
         };
         match lock(&chosen.health).breaker.enter(now) {
             Verdict::Refuse(wait) => Err(self.circuit_open(wait)),
-            Verdict::Pass | Verdict::Probe => Ok(Arc::clone(chosen)),
+            verdict => Ok((Arc::clone(chosen), verdict == Verdict::Probe)),
         }
     }
 
@@ -151,20 +158,34 @@ impl Endpoints {
         Failure::new(Reach::Shut, refusal)
     }
 
-    async fn resolve_if_due(&self) {
-        let due = |known: &Known| match known.resolved {
-            None => true,
-            Some(_) if !known.endpoints.is_empty() && !self.target.may_change() => false,
-            Some(at) if known.endpoints.is_empty() => at.elapsed() >= RESOLVE_AT_MOST,
-            Some(at) => at.elapsed() >= RESOLVE_EVERY,
+    /// Looks the endpoints up where it is time. Only who knows none waits for it; a lookup that hangs hangs alone.
+    async fn resolve_if_due(self: &Arc<Self>) {
+        let none_known = {
+            let mut known = lock(&self.known);
+            let due = match known.resolved {
+                None => true,
+                Some(_) if !known.endpoints.is_empty() && !self.target.may_change() => false,
+                Some(at) if known.endpoints.is_empty() => at.elapsed() >= RESOLVE_AT_MOST,
+                Some(at) => at.elapsed() >= RESOLVE_EVERY,
+            };
+            if due && !known.endpoints.is_empty() {
+                known.resolved = Some(Instant::now());
+                tokio::spawn(Arc::clone(self).resolve());
+            }
+            due && known.endpoints.is_empty()
         };
-        if !due(&lock(&self.known)) {
-            return;
+        if none_known {
+            let _one_at_a_time = self.resolving.lock().await;
+            if lock(&self.known).endpoints.is_empty() {
+                // A task of its own: whoever stops waiting does not undo the lookup for the others.
+                if let Err(error) = tokio::spawn(Arc::clone(self).resolve()).await {
+                    warn!(error = %error, "A lookup of {} failed: {error}", self.peer);
+                }
+            }
         }
-        let _one_at_a_time = self.resolving.lock().await;
-        if !due(&lock(&self.known)) {
-            return;
-        }
+    }
+
+    async fn resolve(self: Arc<Self>) {
         let resolved = self.target.resolve().await;
         let mut known = lock(&self.known);
         known.resolved = Some(Instant::now());
@@ -231,14 +252,22 @@ struct Attempt<'e> {
     endpoints: &'e Endpoints,
     endpoint: Arc<Endpoint>,
     began: Instant,
-    deadline: Option<Instant>,
+    terms: Terms,
     heard: bool,
 }
 
+#[derive(Clone, Copy)]
+struct Terms {
+    /// When its time is up.
+    deadline: Option<Instant>,
+    /// What becomes of it decides for the others.
+    probe: bool,
+}
+
 impl<'e> Attempt<'e> {
-    fn begin(endpoints: &'e Endpoints, endpoint: &Arc<Endpoint>, deadline: Option<Instant>) -> Self {
+    fn begin(endpoints: &'e Endpoints, endpoint: &Arc<Endpoint>, terms: Terms) -> Self {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { endpoints, endpoint: endpoint.clone(), began: Instant::now(), deadline, heard: false }
+        Self { endpoints, endpoint: endpoint.clone(), began: Instant::now(), terms, heard: false }
     }
 
     fn heard(&mut self, well: bool) {
@@ -247,7 +276,7 @@ impl<'e> Attempt<'e> {
         let mut health = lock(&self.endpoint.health);
         health.learn(if well { now - self.began } else { PENALTY }, now);
         let was_open = !matches!(health.breaker.peek(now), Verdict::Pass);
-        let opened = health.breaker.heard(well, now);
+        let opened = health.breaker.heard(well, self.terms.probe, now);
         drop(health);
         let peer = self.endpoints.peer;
         if opened {
@@ -266,13 +295,15 @@ impl Drop for Attempt<'_> {
             return;
         }
         let now = Instant::now();
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
+        if self.terms.deadline.is_some_and(|deadline| now >= deadline) && now - self.began >= FAIR {
             return self.heard(false);
         }
         let mut health = lock(&self.endpoint.health);
         // Given up because it was too slow, mostly: it counts as one that waited this long.
         health.learn(now - self.began, now);
-        health.breaker.abandoned(now);
+        if self.terms.probe {
+            health.breaker.abandoned(now);
+        }
     }
 }
 

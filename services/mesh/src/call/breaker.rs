@@ -60,17 +60,15 @@ impl Breaker {
         verdict
     }
 
-    /// Hears how a call went. Answers true where the breaker has just opened.
-    pub(super) fn heard(&mut self, well: bool, now: Instant) -> bool {
-        let failures = match (well, self.state) {
-            (true, _) => {
-                self.state = State::Closed { failures: 0 };
-                return false;
-            }
-            (false, State::Closed { failures }) => failures + 1,
-            (false, State::HalfOpen) => self.failures_to_open,
-            // A call from before it opened; it changes nothing.
-            (false, State::Open { .. }) => return false,
+    /// Hears how a call went that was let through, as the probe or not. Answers true where the breaker has just opened.
+    /// While it is not closed only the probe is heard: what began before says nothing new.
+    pub(super) fn heard(&mut self, well: bool, probe: bool, now: Instant) -> bool {
+        let failures = match self.state {
+            State::Closed { .. } if well => 0,
+            State::Closed { failures } => failures + 1,
+            State::HalfOpen if probe && well => 0,
+            State::HalfOpen if probe => self.failures_to_open,
+            State::HalfOpen | State::Open { .. } => return false,
         };
         if failures >= self.failures_to_open {
             self.state = State::Open { until: now + self.open_for };
@@ -80,7 +78,7 @@ impl Breaker {
         false
     }
 
-    /// A call was given up before anything was heard: a probe gives its place back.
+    /// The probe was given up before anything was heard: it gives its place back.
     pub(super) fn abandoned(&mut self, now: Instant) {
         if self.state == State::HalfOpen {
             self.state = State::Open { until: now };
@@ -98,37 +96,48 @@ mod tests {
     fn five_failures_in_a_row_open_it_and_one_success_in_between_does_not() {
         let (mut breaker, now) = (Breaker::new(5, OPEN), Instant::now());
         for _ in 0..4 {
-            assert!(!breaker.heard(false, now));
+            assert!(!breaker.heard(false, false, now));
         }
-        breaker.heard(true, now);
+        breaker.heard(true, false, now);
         for _ in 0..4 {
-            assert!(!breaker.heard(false, now));
+            assert!(!breaker.heard(false, false, now));
         }
         assert_eq!(breaker.enter(now), Verdict::Pass);
-        assert!(breaker.heard(false, now));
+        assert!(breaker.heard(false, false, now));
         assert_eq!(breaker.enter(now), Verdict::Refuse(OPEN));
     }
 
     #[test]
     fn after_its_time_one_call_probes_and_decides_for_all() {
         let (mut breaker, now) = (Breaker::new(1, OPEN), Instant::now());
-        breaker.heard(false, now);
+        breaker.heard(false, false, now);
         let later = now + OPEN;
         assert_eq!(breaker.enter(later), Verdict::Probe);
         assert!(matches!(breaker.enter(later), Verdict::Refuse(_)), "the others wait for the probe");
-        assert!(breaker.heard(false, later), "a probe that fails opens it again");
+        assert!(breaker.heard(false, true, later), "a probe that fails opens it again");
         assert_eq!(breaker.enter(later), Verdict::Refuse(OPEN));
         assert_eq!(breaker.enter(later + OPEN), Verdict::Probe);
-        breaker.heard(true, later + OPEN);
+        breaker.heard(true, true, later + OPEN);
         assert_eq!(breaker.enter(later + OPEN), Verdict::Pass);
     }
 
     #[test]
     fn a_probe_whose_caller_gave_up_leaves_its_place_to_the_next() {
         let (mut breaker, now) = (Breaker::new(1, OPEN), Instant::now());
-        breaker.heard(false, now);
+        breaker.heard(false, false, now);
         assert_eq!(breaker.enter(now + OPEN), Verdict::Probe);
         breaker.abandoned(now + OPEN);
         assert_eq!(breaker.enter(now + OPEN), Verdict::Probe);
+    }
+
+    #[test]
+    fn what_began_before_it_opened_neither_closes_it_nor_takes_the_probe_s_place() {
+        let (mut breaker, now) = (Breaker::new(1, OPEN), Instant::now());
+        breaker.heard(false, false, now);
+        breaker.heard(true, false, now);
+        assert_eq!(breaker.enter(now), Verdict::Refuse(OPEN));
+        assert_eq!(breaker.enter(now + OPEN), Verdict::Probe);
+        breaker.heard(true, false, now + OPEN);
+        assert!(matches!(breaker.enter(now + OPEN), Verdict::Refuse(_)));
     }
 }

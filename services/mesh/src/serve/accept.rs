@@ -1,7 +1,15 @@
 //! The accept loop: HTTP/2 connections, their limits, and their end. tonic's own loop waits for ever on one open
 //! stream and unsets two of hyper's limits.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2};
@@ -9,12 +17,17 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 use tower::{Service, ServiceBuilder};
 use tracing::{debug, warn};
 
+/// Connections at once. More wait in the listener's queue: each costs a socket and some tens of kilobytes.
+const CONNECTIONS: usize = 8_192;
 /// Requests at once on one connection: hyper's default, which tonic unsets.
 const STREAMS: u32 = 256;
 /// Streams that we had to reset before a connection is ended: RUSTSEC-2024-0003.
@@ -29,6 +42,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 /// A connection that says nothing for this long is let go.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a connection that never asked for anything may hold up a drain.
+const SILENT_GRACE: Duration = Duration::from_secs(1);
 /// When accepting fails (out of file descriptors, mostly), trying again at once would only spin.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
@@ -49,14 +64,23 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let accepted = tokio::select! {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
             () = ending.drain.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            next = next => next,
         };
         match accepted {
             Ok((socket, peer)) => {
-                ending.connections.spawn(connection(socket, peer, service.clone(), ending.clone()));
+                let connection = connection(socket, peer, service.clone(), ending.clone());
+                ending.connections.spawn(async move {
+                    let _place = place;
+                    connection.await;
+                });
             }
             Err(error) => {
                 warn!(error = %error, "A connection could not be accepted: {error}");
@@ -79,16 +103,30 @@ where
     if tokio::time::timeout(HANDSHAKE, socket.peek(&mut [0])).await.is_err() {
         return debug!("The connection from {peer} said nothing");
     }
-    let service =
-        ServiceBuilder::new().map_request(|request: Request<Incoming>| request.map(Body::new)).service(service);
+    let spoke = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&spoke);
+    let service = ServiceBuilder::new()
+        .map_request(move |request: Request<Incoming>| {
+            heard.store(true, Ordering::Relaxed);
+            request.map(Body::new)
+        })
+        .service(service);
     let connection = settings().serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = ending.drain.cancelled() => {
             connection.as_mut().graceful_shutdown();
+            // hyper waits for ever for the rest of a preface. Who has asked for nothing yet loses nothing.
+            let silent = async {
+                tokio::time::sleep(SILENT_GRACE).await;
+                if spoke.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            };
             tokio::select! {
                 ended = connection.as_mut() => ended,
+                () = silent => return debug!("The connection from {peer} had asked for nothing"),
                 () = ending.force.cancelled() => return warn!("The connection from {peer} was ended with calls under way"),
             }
         }

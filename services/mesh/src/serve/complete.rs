@@ -37,6 +37,7 @@ impl Stage<Infallible> for Complete {
         let bare = |head: &_| Status::from_header_map(head).filter(|status| status.code() != Code::Ok);
         Ok(match response.extensions_mut().remove::<Status>().or_else(|| bare(response.headers())) {
             Some(status) => {
+                let status = reasoned(status);
                 log_cause(&context, &method, &status);
                 completed(&context, status).into_http()
             }
@@ -63,9 +64,13 @@ fn log_cause(context: &Context, method: &str, status: &Status) {
     }
 }
 
-/// The status with ErrorInfo and RequestInfo, whoever made it.
+/// The status with a reason, whoever made it.
+fn reasoned(status: Status) -> Status {
+    if status.get_details_error_info().is_some() { status } else { of_tonic(&status).into() }
+}
+
+/// The status with the id of the request.
 fn completed(context: &Context, status: Status) -> Status {
-    let status = if status.get_details_error_info().is_some() { status } else { of_tonic(&status).into() };
     let info = pb::RequestInfo { request_id: context.request_id.to_string(), serving_data: String::new() };
     with_details(status, vec![any("google.rpc.RequestInfo", &info)])
 }
@@ -93,7 +98,8 @@ fn of_tonic(status: &Status) -> Refusal {
             Refusal::new(Reason::InvalidFields, format!("the request is not a message of this rpc: {message}"))
         }
         Code::InvalidArgument => Refusal::new(Reason::InvalidFields, message),
-        Code::Cancelled => Refusal::new(Reason::Cancelled, "the caller went away"),
+        // A request that breaks off in the middle is UNKNOWN to tonic.
+        Code::Cancelled | Code::Unknown => Refusal::new(Reason::Cancelled, "the caller went away"),
         Code::DeadlineExceeded => Refusal::new(Reason::DeadlineExceeded, message),
         Code::Unavailable => Refusal::new(Reason::DependencyUnavailable, message),
         _ => Refusal::internal(status.clone()),

@@ -9,7 +9,7 @@ use sea_orm_migration::{
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::{Location, Store, StoreError};
+use super::{Location, Store, StoreError, open::connect_for_migrations};
 
 /// One step of a schema.
 #[derive(Clone, Copy, Debug)]
@@ -99,14 +99,20 @@ impl Store {
     pub async fn migrate(&self, migrations: &[Migration]) -> Result<(), StoreError> {
         let steps = Migrations(migrations.to_vec());
         // The lock ends with what holds it, however this goes: sea-orm-migration takes none.
-        let _lock = match &self.0.location {
-            Location::Memory => None,
-            Location::File(path) => Some(Lock::File(lock_file(path.with_extension("lock")).await?)),
-            Location::Postgres { url, schema, .. } => {
-                Some(Lock::Postgres(lock_schema(url, schema).await.map_err(wrapped)?))
+        match &self.0.location {
+            Location::Memory => steps.up(&self.0.writer, None).await?,
+            Location::File(path) => {
+                let _lock = lock_file(path.with_extension("lock")).await?;
+                steps.up(&self.0.writer, None).await?;
             }
-        };
-        Ok(steps.up(&self.0.writer, None).await?)
+            Location::Postgres { url, schema, .. } => {
+                let _lock = lock_schema(url, schema).await.map_err(wrapped)?;
+                let patient = connect_for_migrations(url, schema).await?;
+                steps.up(&patient, None).await?;
+                patient.close().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Which migrations the database has.
@@ -119,13 +125,6 @@ impl Store {
         };
         Ok(known.iter().map(state).collect())
     }
-}
-
-/// What keeps others from migrating at the same time.
-#[expect(dead_code, reason = "held, never read")]
-enum Lock {
-    File(File),
-    Postgres(PgConnection),
 }
 
 /// Takes an exclusive lock on a file beside the database.

@@ -106,6 +106,13 @@ fn sqlite_options(file: Option<&PathBuf>, connections: u32) -> ConnectOptions {
     options
 }
 
+/// A connection for migrations: a backfill may take its time.
+pub(super) async fn connect_for_migrations(url: &str, schema: &str) -> Result<DatabaseConnection, StoreError> {
+    let mut options = quiet(url, 2);
+    options.set_schema_search_path(schema);
+    Ok(Database::connect(options).await?)
+}
+
 fn postgres_options(url: &str, schema: &str, connections: u32) -> ConnectOptions {
     let mut options = quiet(url, connections);
     options.set_schema_search_path(schema).test_before_acquire_if_idle_for(IDLE_BEFORE_PING);

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sea_orm::{DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait as _};
+use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait as _};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -121,10 +121,5 @@ impl Store {
             StoreError::Unavailable(cause) => StoreError::OutcomeUnknown(cause),
             other => other,
         })
-    }
-
-    /// Which of the two databases this is.
-    pub fn backend(&self) -> DbBackend {
-        self.0.writer.get_database_backend()
     }
 }

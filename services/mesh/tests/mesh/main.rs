@@ -2,6 +2,7 @@
 //! on real databases.
 
 #![allow(
+    clippy::explicit_write,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -240,7 +240,7 @@ impl catalog::CatalogService for Catalog {
         let available = match accounts.get_account(context.onward(get(&asked.user_id))).await {
             Ok(_) => true,
             Err(status) if status.code() == Code::NotFound => false,
-            Err(status) => return Err(unanswered("account", &status).into()),
+            Err(status) => return Err(unanswered(&context, "account", &status).into()),
         };
         Ok(Response::new(product::CheckAvailabilityResponse { available, reason: 0 }))
     }

@@ -6,7 +6,8 @@ use mesh::{
     Context, Fields, Parts, Peer, REQUEST_BYTES, Reason, Refusal, RequestId, Slug, StartError, TokenKey, UserId, open,
     page, text, unanswered, update::Etag,
 };
-use tonic::{Code, Request, Response, Status as GrpcStatus, async_trait};
+use tonic::{Request, Response, Status as GrpcStatus, async_trait};
+use tonic_types::StatusExt as _;
 use trivet_proto::{
     account::v1::{
         AccountStatus, GetAccountRequest, account_service_client::AccountServiceClient, get_account_request,
@@ -139,9 +140,10 @@ impl Rpc {
                 let account = response.into_inner().account.unwrap_or_default();
                 Ok(account.status() == AccountStatus::Active)
             }
-            // There is none, or it was erased.
-            Err(status) if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => Ok(false),
-            Err(status) => Err(unanswered("account", &status).into()),
+            Err(status) => match status.get_details_error_info().and_then(|info| Reason::from_name(&info.reason)) {
+                Some(Reason::AccountNotFound | Reason::AccountErased) => Ok(false),
+                _ => Err(unanswered(context, "account", &status).into()),
+            },
         }
     }
 }

@@ -1,6 +1,9 @@
 //! `trivet health`: asks a running process how it is, for HEALTHCHECK and for people.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use mesh::{CallSettings, Peer, Target, Telemetry};
@@ -14,9 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Asks the process behind `address`, by default the admin port of this machine, for the health of `service`. An error
 /// is anything but SERVING.
 pub async fn health(config: &Config, address: Option<&str>, service: &str) -> anyhow::Result<String> {
-    let target: Target = match address {
-        Some(address) => address.parse()?,
-        None => Target::from(std::net::SocketAddr::from(([127, 0, 0, 1], config.server.admin_port))),
+    let target: Target = if let Some(address) = address {
+        address.parse()?
+    } else {
+        let host = config.server.host;
+        let host = if host.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { host };
+        Target::from(SocketAddr::from((host, config.server.admin_port)))
     };
     let settings = CallSettings { default_deadline: PATIENCE, ..CallSettings::default() };
     let peer = Peer::new("health", &target, Telemetry::quiet()?.into(), settings);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use mesh::{Store, store::Migration};
 
-use crate::{Config, RoleName};
+use crate::{Config, RoleName, make_data_dir};
 
 /// Applies what is missing, role by role. Any number of processes may do so at once.
 pub async fn migrate_up(config: &Config) -> anyhow::Result<String> {
@@ -36,10 +36,7 @@ pub async fn migrate_status(config: &Config) -> anyhow::Result<String> {
 
 async fn open(config: &Config, name: RoleName) -> anyhow::Result<(Store, Vec<Migration>)> {
     let location = name.config(config).location(name.as_str(), &config.data_dir)?;
-    if !config.data_dir.is_empty() {
-        std::fs::create_dir_all(&config.data_dir)
-            .with_context(|| format!("data_dir {} cannot be made", config.data_dir))?;
-    }
+    make_data_dir(config)?;
     let what = format!("the database of {} ({location}) cannot be opened", name.as_str());
     Ok((Store::open(location).await.context(what)?, name.role(config).migrations))
 }

@@ -143,6 +143,9 @@ async fn a_mask_decides_what_is_set_and_an_unknown_path_is_refused() {
             assert_eq!(reason(&refused), "INVALID_UPDATE_MASK");
             assert_eq!(faulty(&refused), ["update_mask"]);
         }
+        let worse = UpdateAccountRequest { user_id: "a b".to_owned(), ..update(&["*"]) };
+        let refused = accounts.update_account(worse).await.unwrap_err();
+        assert_eq!(faulty(&refused), ["user_id", "update_mask"]);
     })
     .await;
 }

@@ -68,9 +68,10 @@ async fn every_fault_of_a_request_is_named_at_once() {
         check(house.billing().deduct(deduct).await, &all);
         let mut pay = payment("", "a\0b", "1");
         pay.currency = "usdc".to_owned();
+        pay.amount = "-1".to_owned();
         pay.provider = " ".to_owned();
         pay.provider_reference = "line\nbreak".to_owned();
-        let all = ["request_id", "user_id", "currency", "provider", "provider_reference"];
+        let all = ["request_id", "user_id", "currency", "amount", "provider", "provider_reference"];
         check(house.wallets().record_payment(pay).await, &all);
         let ensure = EnsureAccountRequest {
             user_id: "a b".to_owned(),
@@ -123,6 +124,11 @@ async fn bad_ids_are_refused_everywhere() {
         check(accounts.get_account(GetAccountRequest { key: None }).await, &["key"]);
         let none = BatchGetAccountsRequest { user_ids: Vec::new() };
         check(accounts.batch_get_accounts(none).await, &["user_ids"]);
+        // As many as fit a caller's headers are listed; the status must arrive.
+        let bad = BatchGetProductsRequest { product_ids: vec!["\u{1}".repeat(200); 1_000] };
+        let refused = catalog.batch_get_products(bad).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "INVALID_FIELDS"));
+        assert_eq!(faulty(&refused).len(), 24);
         let many = BatchGetProductsRequest { product_ids: vec!["a".to_owned(); 1_001] };
         check(catalog.batch_get_products(many).await, &["product_ids"]);
     })

@@ -1,6 +1,13 @@
 //! The whole house through gRPC: three real listeners that call each other over real connections, on SQLite and, where
 //! `TRIVET_TEST_POSTGRES_URL` is set, on PostgreSQL.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)]
+#![allow(
+    clippy::explicit_write,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions
+)]
 
 mod harness;
 
@@ -8,6 +15,7 @@ mod accounts;
 mod bad_input;
 mod catalog;
 mod deductions;
+mod ledger;
 mod payments;
 mod process;
 mod races;

@@ -220,6 +220,26 @@ async fn every_fault_of_the_settings_is_named_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn settings_that_contradict_each_other_or_keep_nothing_are_refused() {
+    let of = async |arguments: &[&str], settings: &[(&str, &str)]| {
+        let settings: Vec<_> = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let output = binary(arguments, &settings).output().await.unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let wrong =
+        [("billing.database_connections", "0"), ("server.deadline_ms", "20000"), ("telemetry.sample_ratio", "7")];
+    let said = of(&["config", "show"], &wrong).await;
+    for (key, _) in wrong {
+        assert!(said.contains(&format!("{key} is ")), "{said}");
+    }
+    // What serves others must not forget what it acknowledged.
+    let said = of(&["serve", "all"], &[]).await;
+    assert!(said.contains("billing has no database") && said.contains("account has no database"), "{said}");
+    assert!(of(&["migrate", "up"], &[]).await.contains("billing has no database"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settings_are_shown_without_their_secrets() {
     let mut command = binary(&["config", "show"], &[]);
     command.env("TRIVET_BILLING_DATABASE_URL", "postgres://me:hush@db/trivet");

@@ -27,7 +27,7 @@ struct Cluster {
 
 impl Cluster {
     async fn start(databases: Databases) -> Self {
-        let settings = [("server.announce_ms", "0"), ("server.deadline_ms", "120000")];
+        let settings = [("server.announce_ms", "0"), ("server.deadline_ms", "120000"), ("server.grace_ms", "130000")];
         let mut processes = Vec::new();
         if matches!(databases, Databases::Sqlite(_)) {
             processes.push(Process::serve("all", &databases, &settings).await);

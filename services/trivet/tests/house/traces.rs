@@ -48,7 +48,6 @@ async fn asking_for_availability_is_one_trace_through_product_and_account() {
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
 
     let databases = Databases::sqlite();
-    // The collector is asked for by OpenTelemetry's own variable in README; here by ours.
     let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("server.announce_ms", "0")];
     let process = Process::serve("all", &databases, &settings).await;
     AccountServiceClient::new(channel(process.addresses["account"])).ensure_account(person("ada")).await.unwrap();
