@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 /// Every setting there is.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Config {
-    /// Where SQLite keeps its files, one per role. Empty: in memory, gone when the process ends.
+    /// Where SQLite keeps its files, one per role. Empty: in memory and gone with the process, which only `trivet dev`
+    /// takes.
     pub data_dir: String,
     /// The process.
     pub server: ServerSettings,
