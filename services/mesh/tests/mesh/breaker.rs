@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mesh::{CallSettings, Peer};
+use mesh::{CallSettings, Context, Peer, Tenant};
 use tonic::Status;
 use tonic_types::StatusExt as _;
 use trivet_proto::account::v1::account_service_client::AccountServiceClient;
@@ -162,6 +162,18 @@ async fn a_caller_with_little_patience_opens_it_for_nobody() {
         stub.begun(number).await;
         call.abort();
         stub.dropped(number).await;
+    }
+    assert_eq!(outcome(&account.get_account(get("ada")).await), "Ok");
+}
+
+#[tokio::test]
+async fn deadlines_too_short_for_a_fair_trial_open_it_for_nobody() {
+    let stub = Stub::default();
+    let (_running, address) = house(&stub).await;
+    let mut account = caller(&[address], CallSettings::default());
+    for _ in 0..10 {
+        let hurried = Context::own(Tenant::default_tenant(), Duration::from_millis(30));
+        assert!(account.get_account(hurried.onward(get("slow"))).await.is_err());
     }
     assert_eq!(outcome(&account.get_account(get("ada")).await), "Ok");
 }
