@@ -107,6 +107,16 @@ async fn connections_that_say_nothing_do_not_hold_up_the_drain() {
 }
 
 #[tokio::test]
+async fn half_a_preface_does_not_hold_up_the_drain() {
+    let (running, address) = house_with(&Stub::default(), 0, 3_600_000).await;
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(b"PRI * HT").await.unwrap();
+    assert_eq!(Line::to(address).await.get("ada", &[]).await.told(), "Ok");
+    drain(running).await;
+    drop(half);
+}
+
+#[tokio::test]
 async fn half_a_request_to_the_admin_port_does_not_hold_up_the_drain() {
     let (running, _) = house(&Stub::default()).await;
     let mut half = TcpStream::connect(running.admin).await.unwrap();
