@@ -1,6 +1,6 @@
 //! Owns money.
 #![doc = include_str!("../README.md")]
-// Invariant 7 of services/README.md: no float touches money, and no sum wraps unseen.
+// An invariant of services/README.md: no float touches money, and no sum wraps unseen.
 #![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 mod ledger;
@@ -21,6 +21,7 @@ pub fn role() -> Role {
     Role {
         name: "billing",
         migrations: migrations::all(),
+        postgres: &[],
         services: Box::new(|parts| {
             Ok(Services::default().with(deduction::server(&parts)).with(wallet::server(&parts)?))
         }),

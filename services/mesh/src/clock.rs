@@ -43,6 +43,17 @@ impl Time {
         prost_types::Timestamp { seconds: self.0.div_euclid(1_000_000), nanos }
     }
 
+    /// Reads a time as the wire carries it. What is finer than a microsecond is cut off.
+    pub fn from_wire(wire: &prost_types::Timestamp) -> Result<Self, &'static str> {
+        // The years 1 to 9999, as google/protobuf/timestamp.proto has it.
+        let in_range = (-62_135_596_800..=253_402_300_799).contains(&wire.seconds);
+        if in_range && (0..1_000_000_000).contains(&wire.nanos) {
+            Ok(Self(wire.seconds * 1_000_000 + i64::from(wire.nanos) / 1_000))
+        } else {
+            Err("must be a time of the years 1 to 9999, its nanos between 0 and 999,999,999")
+        }
+    }
+
     /// The time `duration` later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
@@ -91,6 +102,12 @@ impl Clock {
         }
     }
 
+    /// 256 bits that nobody can guess, for a secret: from the generator that the system seeds. Never held, not even by a
+    /// held clock: a secret that can be foretold is none.
+    pub fn secret_bytes(&self) -> [u8; 32] {
+        rand::random()
+    }
+
     /// A UUID of version 7 (RFC 9562): its order is the order of making, within this process.
     pub(crate) fn uuid(&self) -> Uuid {
         let micros = u64::try_from(self.now().0).unwrap_or(0);
@@ -103,4 +120,34 @@ impl Clock {
 fn machine_time() -> Time {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Time(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_comes_back_from_the_wire_as_it_went() {
+        for micros in [0, 1, -1, 1_700_000_000_123_456, -62_135_596_800_000_000, 253_402_300_799_999_999] {
+            let time = Time::from_micros(micros);
+            assert_eq!(Time::from_wire(&time.to_wire()), Ok(time));
+        }
+        assert_eq!(Time::from_wire(&prost_types::Timestamp { seconds: 1, nanos: 1_999 }), Ok(Time(1_000_001)));
+    }
+
+    #[test]
+    fn a_time_that_no_calendar_has_is_refused() {
+        for (seconds, nanos) in
+            [(253_402_300_800, 0), (-62_135_596_801, 0), (i64::MAX, 0), (i64::MIN, 0), (0, -1), (0, 1_000_000_000)]
+        {
+            assert!(Time::from_wire(&prost_types::Timestamp { seconds, nanos }).is_err(), "{seconds} {nanos}");
+        }
+    }
+
+    #[test]
+    fn a_held_clock_holds_the_time_and_no_secret() {
+        let clock = Clock::held(Time::from_micros(1));
+        assert_eq!(clock.now(), clock.now());
+        assert_ne!(clock.secret_bytes(), clock.secret_bytes());
+    }
 }

@@ -1,6 +1,6 @@
 //! What a call carries besides its message: whose it is, how long it may take, and the trace it is part of.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use opentelemetry::trace::SpanContext;
 use tokio::time::Instant;
@@ -14,6 +14,8 @@ use crate::Tenant;
 pub struct Context {
     /// Whose rows the call sees.
     pub tenant: Tenant,
+    /// Who makes it.
+    pub caller: Caller,
     /// `x-request-id`: the caller's, or one of ours. The same on every hop.
     pub request_id: Arc<str>,
     /// When the caller stops waiting.
@@ -22,10 +24,40 @@ pub struct Context {
     pub trace: SpanContext,
 }
 
+/// Who makes a call, as histories name them. Never a person's name: an identity that an operator gave out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Anybody, where callers have no credentials.
+    Operator,
+    /// The process itself.
+    Itself,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Operator => "operator",
+            Self::Itself => "trivet",
+        })
+    }
+}
+
 impl Context {
     /// A context of nobody's call: for work that a process does of itself, and for tests.
     pub fn own(tenant: Tenant, budget: Duration) -> Self {
-        Self { tenant, request_id: Arc::from("own"), deadline: Instant::now() + budget, trace: SpanContext::NONE }
+        Self {
+            tenant,
+            caller: Caller::Itself,
+            request_id: Arc::from("own"),
+            deadline: Instant::now() + budget,
+            trace: SpanContext::NONE,
+        }
+    }
+
+    /// The same call with half of its time: for asking others what the answer can do without.
+    #[must_use]
+    pub fn halved(&self) -> Self {
+        Self { deadline: Instant::now() + self.remaining() / 2, ..self.clone() }
     }
 
     /// How much time is left.

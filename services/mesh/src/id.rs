@@ -117,19 +117,63 @@ pub fn fresh(prefix: &str, clock: &Clock) -> String {
 }
 
 fn type_id(prefix: &str, uuid: u128) -> String {
-    const ALPHABET: [char; 32] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'j', 'k', 'm', 'n',
-        'p', 'q', 'r', 's', 't', 'v', 'w', 'x', 'y', 'z',
-    ];
-    let digit = |position: u32| {
-        let bits = usize::try_from((uuid >> (position * 5)) & 31).unwrap_or(0);
-        ALPHABET.get(bits).copied().unwrap_or('0')
-    };
-    let mut id = String::with_capacity(prefix.len() + 27);
-    id.push_str(prefix);
-    id.push('_');
-    id.extend((0..26).rev().map(digit));
-    id
+    format!("{prefix}_{}", base32(&uuid.to_be_bytes()))
+}
+
+/// Crockford's alphabet, in lower case: no `i`, `l`, `o` or `u`.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Bits of a character.
+const BITS: usize = 5;
+
+/// How many characters `bytes` take, and how many zero bits stand in front of them.
+const fn base32_length(bytes: usize) -> (usize, usize) {
+    let length = (bytes * 8).div_ceil(BITS);
+    (length, length * BITS - bytes * 8)
+}
+
+/// Writes bytes as one number in Crockford's base32, in lower case, with zeros in front up to whole characters: as a
+/// TypeID does, so that the texts of equal length sort as the bytes do.
+pub fn base32(bytes: &[u8]) -> String {
+    let (length, mut held) = base32_length(bytes.len());
+    let mut text = String::with_capacity(length);
+    let mut bits = 0_usize;
+    for byte in bytes {
+        bits = (bits << 8) | usize::from(*byte);
+        held += 8;
+        while held >= BITS {
+            held -= BITS;
+            text.push(ALPHABET.get((bits >> held) & 31).copied().map_or('0', char::from));
+        }
+        bits &= 31;
+    }
+    text
+}
+
+/// Reads what [`base32`] writes, and nothing else: one text for `N` bytes, no look-alikes.
+pub fn from_base32<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let (length, padding) = base32_length(N);
+    if text.len() != length {
+        return None;
+    }
+    let mut bytes = [0; N];
+    let mut places = bytes.iter_mut();
+    let (mut bits, mut held) = (0_usize, 0_usize);
+    for (position, character) in text.bytes().enumerate() {
+        let value = ALPHABET.iter().position(|known| *known == character)?;
+        bits = ((bits & 0xff) << BITS) | value;
+        held += BITS;
+        if position == 0 {
+            held -= padding;
+            if value >> held != 0 {
+                return None;
+            }
+        }
+        if held >= 8 {
+            held -= 8;
+            *places.next()? = u8::try_from((bits >> held) & 0xff).ok()?;
+        }
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -147,6 +191,27 @@ mod tests {
 
     fn check_type_id(uuid: u128, expected: &str) {
         assert_eq!(type_id("prefix", uuid), expected);
+    }
+
+    #[test]
+    fn base32_reads_what_it_writes_and_nothing_else() {
+        check_base32([0x00], "00");
+        check_base32([0xff], "7z");
+        check_base32([0xcb, 0xf4, 0x39, 0x26], "35z8e96");
+        check_base32([0xff; 5], "zzzzzzzz");
+        for garbled in ["", "7", "07z", "8z", "7Z", "7u", "7\u{e9}", "-1", "zz"] {
+            assert_eq!(from_base32::<1>(garbled), None, "{garbled}");
+        }
+        for number in 0..=u16::MAX {
+            assert_eq!(from_base32(&base32(&number.to_be_bytes())), Some(number.to_be_bytes()));
+        }
+        let uuid = 0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881_u128.to_be_bytes();
+        assert_eq!(from_base32("01h2xcejqtf2nbrexx3vqjhp41"), Some(uuid));
+        assert_eq!(from_base32::<16>("81h2xcejqtf2nbrexx3vqjhp41"), None, "more than 128 bits");
+    }
+
+    fn check_base32<const N: usize>(bytes: [u8; N], text: &str) {
+        assert_eq!((base32(&bytes).as_str(), from_base32(text)), (text, Some(bytes)));
     }
 
     #[test]

@@ -17,7 +17,10 @@ mod call;
 pub use call::{CallSettings, Peer, Target, TargetFault, unanswered};
 
 mod context;
-pub use context::{Context, open};
+pub use context::{Caller, Context, open};
+
+mod background;
+pub use background::Background;
 
 pub mod refusal;
 pub use refusal::{Fields, Reason, Refusal};

@@ -21,7 +21,7 @@ use tower::Service;
 use tracing::{info, warn};
 
 use crate::{
-    CallSettings, Clock, Peer, Target, Telemetry, TokenKey, admin,
+    Background, CallSettings, Clock, Peer, Target, Telemetry, TokenKey, admin,
     health::{HealthService, Life, Phase},
     serve::{self, Serving, accept::Ending},
     store::{Location, Migration, Store, StoreError},
@@ -32,6 +32,9 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// How long callers of the admin port may take to hear that it closes.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
+
+/// How long work that no call asked for may take to come to its end.
+const BACKGROUND_GRACE: Duration = Duration::from_secs(5);
 
 /// How long a database may take to end the units that are under way.
 const STORE_GRACE: Duration = Duration::from_secs(10);
@@ -73,6 +76,8 @@ pub struct Role {
     pub name: &'static str,
     /// Its schema, step by step.
     pub migrations: Vec<Migration>,
+    /// Settings of its PostgreSQL connections beyond those that all have: name and value.
+    pub postgres: &'static [(&'static str, &'static str)],
     /// Makes its rpcs from what the process gives it.
     pub services: Box<dyn FnOnce(Parts) -> Result<Services, StartError> + Send>,
 }
@@ -87,6 +92,8 @@ pub struct Parts {
     pub tokens: TokenKey,
     /// The other services.
     pub peers: Peers,
+    /// Where it does what no call asks for.
+    pub background: Background,
     /// For instruments of its own.
     pub telemetry: Arc<Telemetry>,
 }
@@ -126,10 +133,15 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// The channel to a service.
+    /// The channel to a service that the role cannot do without.
     pub fn get(&self, name: &'static str) -> Result<Peer, StartError> {
-        let target = self.targets.get(name).ok_or(StartError::NoPeer(name))?;
-        Ok(Peer::new(name, target, self.telemetry.clone(), self.settings))
+        self.find(name).ok_or(StartError::NoPeer(name))
+    }
+
+    /// The channel to a service that the role can do without; `None` where nobody said where it is.
+    pub fn find(&self, name: &'static str) -> Option<Peer> {
+        let target = self.targets.get(name)?;
+        Some(Peer::new(name, target, self.telemetry.clone(), self.settings))
     }
 }
 
@@ -219,6 +231,7 @@ pub struct Running {
     ending: Ending,
     admin_end: CancellationToken,
     tasks: TaskTracker,
+    background: Background,
     stores: Vec<Store>,
     telemetry: Arc<Telemetry>,
 }
@@ -259,8 +272,9 @@ impl Bound {
         let life = Life::default();
         let ending = Ending::default();
         let (admin_end, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let background = Background::default();
         // Whatever was begun ends with a start that fails or is given up.
-        let undo = (ending.drain.clone().drop_guard(), admin_end.clone().drop_guard());
+        let undo = [ending.drain.clone().drop_guard(), admin_end.clone().drop_guard(), background.stop_on_drop()];
         let names = contract_services(&plan.placements);
         let admin_address = address_of(&admin);
         let admin = admin::serve(admin, life.clone(), plan.telemetry.clone(), names, admin_end.clone());
@@ -281,22 +295,29 @@ impl Bound {
         let peers = Peers { targets: Arc::new(targets), telemetry: plan.telemetry.clone(), settings: plan.calls };
         let mut stores = Vec::new();
         for (placement, listener) in plan.placements.into_iter().zip(listeners) {
-            let role = placement.role;
-            let store = open_store(role.name, &placement.location, &role.migrations).await?;
-            let broken = |source| StartError::Store { role: role.name, source };
+            let Role { name, migrations, postgres, services } = placement.role;
+            let store = open_store(name, &placement.location, &migrations, postgres).await?;
+            let broken = |source| StartError::Store { role: name, source };
             let tokens = store.token_key().await.map_err(broken)?;
             stores.push(store.clone());
             let (clock, telemetry) = (plan.clock.clone(), plan.telemetry.clone());
-            let parts =
-                Parts { store, clock: clock.clone(), tokens, peers: peers.clone(), telemetry: telemetry.clone() };
-            let routes = with_health_and_reflection((role.services)(parts)?, &life)?;
+            let parts = Parts {
+                store,
+                clock: clock.clone(),
+                tokens,
+                peers: peers.clone(),
+                background: background.clone(),
+                telemetry: telemetry.clone(),
+            };
+            let routes = with_health_and_reflection(services(parts)?, &life)?;
             let default_deadline = Duration::from_millis(plan.server.deadline_ms);
-            let serving = Serving { role: role.name, telemetry, clock, default_deadline };
+            let serving = Serving { role: name, telemetry, clock, default_deadline };
             tasks.spawn(serve::accept::accept(listener, serve::stack(&serving, routes), ending.clone()));
         }
         life.enter(Phase::Serving);
-        undo.0.disarm();
-        undo.1.disarm();
+        for guard in undo {
+            guard.disarm();
+        }
         Ok(Running {
             addresses,
             admin: admin_address,
@@ -305,6 +326,7 @@ impl Bound {
             ending,
             admin_end,
             tasks,
+            background,
             stores,
             telemetry: plan.telemetry,
         })
@@ -326,10 +348,15 @@ fn contract_services(placements: &[Placement]) -> Vec<&'static str> {
 }
 
 /// Opens and migrates a database; one that does not answer is waited for, and the log says so.
-async fn open_store(role: &'static str, location: &Location, migrations: &[Migration]) -> Result<Store, StartError> {
+async fn open_store(
+    role: &'static str,
+    location: &Location,
+    migrations: &[Migration],
+    postgres: &'static [(&'static str, &'static str)],
+) -> Result<Store, StartError> {
     loop {
         let opened: Result<Store, StoreError> = async {
-            let store = Store::open(location.clone()).await?;
+            let store = Store::open_with(location.clone(), postgres).await?;
             store.migrate(migrations).await?;
             Ok(store)
         }
@@ -391,6 +418,9 @@ impl Running {
         }
         self.ending.force.cancel();
         self.ending.connections.wait().await;
+        if tokio::time::timeout(BACKGROUND_GRACE, self.background.finish()).await.is_err() {
+            warn!("Work in the background is still under way after {} s", BACKGROUND_GRACE.as_secs());
+        }
         for store in &self.stores {
             match tokio::time::timeout(STORE_GRACE, store.close()).await {
                 Ok(Ok(())) => {}

@@ -67,6 +67,23 @@ impl Store {
         Ok(TokenKey(secret.try_into().map_err(|_| StoreError::Impossible("the page token key has not 32 bytes"))?))
     }
 
+    /// Takes what was overwritten out of the files beside the database, too: SQLite's log keeps old pages until it is
+    /// written into the file and cut. False where somebody read the old pages for so long that they are still there.
+    /// PostgreSQL's own files need `vacuum full`, which is for an operator to choose the hour of.
+    pub async fn forget_the_past(&self) -> Result<bool, StoreError> {
+        let writer = self.0.writer.clone();
+        if writer.get_database_backend() != DbBackend::Sqlite {
+            return Ok(true);
+        }
+        // In a task of its own: a statement that is given up half way would come back to the pool under way.
+        let checkpoint = self.0.units.spawn(async move {
+            let row = writer.query_one_raw(sql(&writer, "pragma wal_checkpoint(truncate)", [])).await?;
+            let busy: i64 = row.ok_or(StoreError::Impossible("a checkpoint says nothing"))?.try_get("", "busy")?;
+            Ok(busy == 0)
+        });
+        checkpoint.await.map_err(StoreError::Panicked)?
+    }
+
     /// Waits until every unit of work has ended, then closes the connections.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.0.permits.close();

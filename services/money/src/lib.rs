@@ -1,6 +1,6 @@
 //! Exact amounts of money: integers of minor units, read and printed as decimals, never rounded, never a float.
 #![doc = include_str!("../README.md")]
-// Invariant 7 of services/README.md: no float touches money, and no sum wraps or is cut short unseen.
+// An invariant of services/README.md: no float touches money, and no sum wraps or is cut short unseen.
 #![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 mod amount;

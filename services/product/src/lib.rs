@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod catalog;
+mod subscription;
 
 mod migrations;
 
@@ -29,6 +30,9 @@ pub fn role(config: Config) -> Role {
     Role {
         name: "product",
         migrations: migrations::all(),
-        services: Box::new(move |parts| Ok(Services::default().with(catalog::server(&parts, &config)?))),
+        postgres: &[],
+        services: Box::new(move |parts| {
+            Ok(Services::default().with(catalog::server(&parts, &config)?).with(subscription::server(&parts)))
+        }),
     }
 }

@@ -24,18 +24,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh::{
-    Clock, Running, Telemetry,
-    config::{Sources, load},
-};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use mesh::Running;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status,
     transport::{Channel, Server},
 };
-use trivet::{Config, RoleName, plan};
 use trivet_proto::{
     account::v1::{EnsureAccountRequest, account_service_client::AccountServiceClient},
     billing::v1::{
@@ -50,6 +45,9 @@ use trivet_proto::{
         catalog_service_server::{CatalogService, CatalogServiceServer},
     },
 };
+
+mod stores;
+use stores::{channel, on_every_store};
 
 /// Callers at once, row by row.
 const CALLERS: [usize; 3] = [1, 16, 64];
@@ -119,31 +117,12 @@ async fn main() {
         row.print("bare tonic GetProduct", callers, row.calls_per_second);
         bare.push(row.calls_per_second);
     }
-    let folder = tempfile::tempdir().unwrap();
-    let on_sqlite = vec![("data_dir".to_owned(), folder.path().display().to_string())];
-    house("SQLite", on_sqlite, &bare, time).await;
-    let Ok(server) = std::env::var("TRIVET_TEST_POSTGRES_URL") else {
-        println!("left out on PostgreSQL: TRIVET_TEST_POSTGRES_URL is not set");
-        return;
-    };
-    let name = format!("trivet_bench_{}", std::process::id());
-    let mut connection = PgConnection::connect(&server).await.unwrap();
-    connection.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
-    let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
-    let on_postgres = RoleName::ALL.map(|role| (format!("{}.database_url", role.as_str()), url.clone())).to_vec();
-    house("PostgreSQL", on_postgres, &bare, time).await;
-    connection.execute(AssertSqlSafe(format!("drop database {name} with (force)"))).await.unwrap();
+    on_every_store(async |database, _, running| house(database, running, &bare, time).await).await;
 }
 
 /// GetProduct and Deduct through a house on this database.
-async fn house(database: &str, mut flags: Vec<(String, String)>, bare: &[f64], time: Duration) {
-    for key in ["server.admin_port", "account.port", "product.port", "billing.port", "server.announce_ms"] {
-        flags.push((key.to_owned(), "0".to_owned()));
-    }
-    let config: Config = load(&Sources { flags, ..Sources::default() }).unwrap();
-    let plan = plan(&config, &RoleName::ALL, Telemetry::quiet().unwrap(), Clock::system()).unwrap();
-    let running = plan.bind().await.unwrap().start().await.unwrap();
-    furnish(&running).await;
+async fn house(database: &str, running: &Running, bare: &[f64], time: Duration) {
+    furnish(running).await;
     for (callers, bare) in CALLERS.into_iter().zip(bare) {
         let row = get_product(running.addresses["product"], callers, time).await;
         row.print(&format!("{database} GetProduct"), callers, *bare);
@@ -152,7 +131,6 @@ async fn house(database: &str, mut flags: Vec<(String, String)>, bare: &[f64], t
         let row = deduct(running.addresses["billing"], callers, time).await;
         row.print(&format!("{database} Deduct"), callers, *bare);
     }
-    running.drain(std::future::pending()).await;
 }
 
 /// A product, and users with money.
@@ -176,10 +154,6 @@ async fn furnish(running: &Running) {
         };
         wallets.record_payment(payment).await.unwrap();
     }
-}
-
-fn channel(address: SocketAddr) -> Channel {
-    Channel::from_shared(format!("http://{address}")).unwrap().tcp_nodelay(true).connect_lazy()
 }
 
 async fn get_product(address: SocketAddr, callers: usize, time: Duration) -> Row {

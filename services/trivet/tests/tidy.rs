@@ -19,9 +19,15 @@ const SERVICES: [&str; 3] = ["account", "product", "billing"];
 const LANDED: &[(&str, &str, &str)] = &[
     ("account", "m0000_secrets", "1b326db5d21683fa"),
     ("account", "m0001_accounts", "d1395ce0aa19c2ac"),
+    ("account", "m0000_requests", "31b29a8a553908b4"),
+    ("account", "m0002_whole_accounts", "2dc74d8ad999d4b2"),
+    ("account", "m0003_history", "866be852c98dc586"),
+    ("account", "m0004_organizations", "02343fdafcfadb4d"),
+    ("account", "m0005_api_keys", "23e47f4a057ad9cb"),
     ("product", "m0000_secrets", "1b326db5d21683fa"),
     ("product", "m0000_requests", "31b29a8a553908b4"),
     ("product", "m0001_products", "086d1d897c50f598"),
+    ("product", "m0002_subscriptions", "bd5e7c437df8d686"),
     ("billing", "m0000_secrets", "1b326db5d21683fa"),
     ("billing", "m0000_requests", "31b29a8a553908b4"),
     ("billing", "m0001_ledger", "d2fa20a481c1c04d"),
@@ -81,6 +87,8 @@ fn only_the_wire_names_tonic_and_only_the_rows_name_sea_orm() {
             let is_wire = path.ends_with("/rpc.rs");
             let is_rows = path.ends_with("/table.rs") || path.contains("/migrations");
             assert!(is_wire || !code.contains("tonic"), "{path} names tonic");
+            // That a column's group is nested is a part of `mesh::store::Row`, whose derive calls it so.
+            let code = code.replace("#[sea_orm(nested)]", "");
             assert!(is_rows || !code.contains("sea_orm"), "{path} names sea-orm");
         }
     }

@@ -107,7 +107,7 @@ impl Rpc {
     /// Asks account how the user stands. If that cannot be known, nothing is written.
     async fn standing(&self, context: &Context, user_id: &UserId) -> Result<Standing, Status> {
         let key = Some(get_account_request::Key::UserId(user_id.to_string()));
-        match self.accounts.clone().get_account(context.onward(GetAccountRequest { key })).await {
+        match self.accounts.clone().get_account(context.onward(GetAccountRequest { key, ..Default::default() })).await {
             Ok(response) => match response.into_inner().account.unwrap_or_default().status() {
                 AccountStatus::Active => Ok(Standing::Active),
                 AccountStatus::Suspended => Ok(Standing::Suspended),

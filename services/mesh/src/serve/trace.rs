@@ -8,7 +8,7 @@ use tonic::body::Body;
 use tracing::Instrument as _;
 
 use crate::{
-    Clock, Context, Telemetry, Tenant, id,
+    Caller, Clock, Context, Telemetry, Tenant, id,
     serve::Serving,
     stack::{Next, Reply, Stage},
     telemetry::{code_of, rpc},
@@ -38,6 +38,8 @@ impl Stage<Infallible> for Trace {
         let (span, trace) = self.telemetry.server_span(self.role, &method, &request_id, request.headers());
         request.extensions_mut().insert(Context {
             tenant: Tenant::default_tenant(),
+            // As is everybody until the identity stage knows better.
+            caller: Caller::Operator,
             request_id: request_id.clone(),
             // The deadline stage knows better.
             deadline: Instant::now(),

@@ -54,6 +54,14 @@ impl fmt::Display for Location {
 impl Store {
     /// Opens the database and makes sure that it keeps what it acknowledges.
     pub async fn open(location: Location) -> Result<Self, StoreError> {
+        Self::open_with(location, &[]).await
+    }
+
+    /// The same, with further settings for connections to PostgreSQL.
+    pub(crate) async fn open_with(
+        location: Location,
+        settings: &'static [(&'static str, &'static str)],
+    ) -> Result<Self, StoreError> {
         let (writer, reader, units) = match &location {
             // One connection is the whole database: a second one would not see it.
             Location::Memory => {
@@ -68,7 +76,7 @@ impl Store {
                 (writer, reader, 1)
             }
             Location::Postgres { url, schema, connections } => {
-                let pool = Database::connect(postgres_options(url, schema, *connections)).await?;
+                let pool = Database::connect(postgres_options(url, schema, *connections, settings)).await?;
                 must_be_durable(&pool).await?;
                 (pool.clone(), pool, *connections)
             }
@@ -101,6 +109,8 @@ fn sqlite_options(file: Option<&PathBuf>, connections: u32) -> ConnectOptions {
             .journal_mode(sqlite::SqliteJournalMode::Wal)
             .synchronous(sqlite::SqliteSynchronous::Full)
             .foreign_keys(true)
+            // What is deleted or overwritten is written over with zeros: erased is gone.
+            .pragma("secure_delete", "on")
             .busy_timeout(BUSY_TIMEOUT)
     });
     options
@@ -113,11 +123,16 @@ pub(super) async fn connect_for_migrations(url: &str, schema: &str) -> Result<Da
     Ok(Database::connect(options).await?)
 }
 
-fn postgres_options(url: &str, schema: &str, connections: u32) -> ConnectOptions {
+fn postgres_options(
+    url: &str,
+    schema: &str,
+    connections: u32,
+    settings: &'static [(&'static str, &'static str)],
+) -> ConnectOptions {
     let mut options = quiet(url, connections);
     options.set_schema_search_path(schema).test_before_acquire_if_idle_for(IDLE_BEFORE_PING);
-    options.map_sqlx_postgres_opts(|options| {
-        options.application_name("trivet").options([
+    options.map_sqlx_postgres_opts(move |options| {
+        options.application_name("trivet").options(settings.iter().copied()).options([
             ("synchronous_commit", "on"),
             ("lock_timeout", "2s"),
             ("statement_timeout", "10s"),

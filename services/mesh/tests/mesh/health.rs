@@ -86,7 +86,7 @@ fn late_role() -> (Role, mpsc::Sender<()>) {
         tokio::task::block_in_place(|| waits.recv().unwrap());
         (stub.account_role().services)(parts)
     });
-    (Role { name: "account", migrations: vec![mesh::store::SECRETS], services }, ready)
+    (Role { name: "account", migrations: vec![mesh::store::SECRETS], postgres: &[], services }, ready)
 }
 
 /// Binds a plan on an admin port that is known beforehand.

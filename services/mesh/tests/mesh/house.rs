@@ -84,7 +84,7 @@ pub(crate) fn dead_end() -> (tokio::net::TcpSocket, SocketAddr) {
 /// Asks for this account; the stub knows what to make of the id.
 pub(crate) fn get(user_id: &str) -> GetAccountRequest {
     use trivet_proto::account::v1::get_account_request::Key;
-    GetAccountRequest { key: Some(Key::UserId(user_id.to_owned())) }
+    GetAccountRequest { key: Some(Key::UserId(user_id.to_owned())), ..Default::default() }
 }
 
 /// Asks to update this account, which the schema does not let anybody repeat.

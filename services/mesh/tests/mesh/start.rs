@@ -77,7 +77,12 @@ async fn a_peer_that_is_named_wins_over_the_role_of_the_same_process() {
 #[tokio::test]
 async fn a_database_that_cannot_be_used_ends_the_start_with_its_role_s_name() {
     let nowhere = tempfile::tempdir().unwrap().path().join("gone").join("ledger.db");
-    let role = Role { name: "ledger", migrations: vec![], services: Box::new(|_: Parts| Ok(Services::default())) };
+    let role = Role {
+        name: "ledger",
+        migrations: vec![],
+        postgres: &[],
+        services: Box::new(|_: Parts| Ok(Services::default())),
+    };
     let mut plan = plan_of(vec![]);
     plan.placements.push(Placement { role, port: 0, location: Location::File(nowhere) });
     let fault = plan.bind().await.unwrap().start().await.err().unwrap();

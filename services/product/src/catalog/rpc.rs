@@ -135,7 +135,7 @@ impl Rpc {
     /// Whether the account is there and active. If that cannot be known, nothing is available.
     async fn is_active(&self, context: &Context, user_id: &UserId) -> Result<bool, GrpcStatus> {
         let key = Some(get_account_request::Key::UserId(user_id.to_string()));
-        match self.accounts.clone().get_account(context.onward(GetAccountRequest { key })).await {
+        match self.accounts.clone().get_account(context.onward(GetAccountRequest { key, ..Default::default() })).await {
             Ok(response) => {
                 let account = response.into_inner().account.unwrap_or_default();
                 Ok(account.status() == AccountStatus::Active)

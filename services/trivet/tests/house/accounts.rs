@@ -8,12 +8,12 @@ use trivet_proto::account::v1::{
 
 use crate::harness::{faulty, on_every_store, person, reason, told};
 
-fn by_id(user_id: &str) -> GetAccountRequest {
-    GetAccountRequest { key: Some(Key::UserId(user_id.to_owned())) }
+pub(crate) fn by_id(user_id: &str) -> GetAccountRequest {
+    GetAccountRequest { key: Some(Key::UserId(user_id.to_owned())), ..Default::default() }
 }
 
-fn by_email(email: &str) -> GetAccountRequest {
-    GetAccountRequest { key: Some(Key::Email(email.to_owned())) }
+pub(crate) fn by_email(email: &str) -> GetAccountRequest {
+    GetAccountRequest { key: Some(Key::Email(email.to_owned())), ..Default::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

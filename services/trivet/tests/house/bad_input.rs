@@ -3,7 +3,11 @@
 use prost_types::{Struct, Value, value::Kind};
 use tonic::{Code, Status};
 use trivet_proto::{
-    account::v1::{BatchGetAccountsRequest, EnsureAccountRequest, GetAccountRequest, UpdateAccountRequest},
+    account::v1::{
+        BatchGetAccountsRequest, ChangeAccountStatusRequest, DeleteAccountRequest, EnsureAccountRequest,
+        EraseAccountRequest, GetAccountRequest, ListAccountHistoryRequest, ListAccountsRequest, Preferences,
+        RestoreAccountRequest, SearchAccountsRequest, UpdateAccountRequest, UpdatePreferencesRequest,
+    },
     billing::v1::{GetDeductionRequest, GetWalletRequest, ListTransactionsRequest, VoidRequestRequest},
     product::v1::{
         BatchGetProductsRequest, CheckAvailabilityRequest, CreateProductRequest, GetProductRequest, ListProductsRequest,
@@ -98,6 +102,50 @@ async fn every_fault_of_a_request_is_named_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_fault_of_what_is_asked_of_an_account_is_named_at_once() {
+    on_every_store(async |house| {
+        let mut accounts = house.accounts();
+        let odd = Preferences {
+            timezone: Some(String::new()),
+            language: Some("-".to_owned()),
+            theme: Some(0),
+            ..Preferences::default()
+        };
+        let settings = UpdatePreferencesRequest { preferences: Some(odd), ..UpdatePreferencesRequest::default() };
+        let all = ["user_id", "preferences.timezone", "preferences.language", "preferences.theme"];
+        check(accounts.update_preferences(settings).await, &all);
+        let list = ListAccountsRequest {
+            page_size: i32::MIN,
+            status: 9,
+            subscription_tier: -1,
+            query: "x".repeat(101),
+            ..ListAccountsRequest::default()
+        };
+        check(accounts.list_accounts(list).await, &["page_size", "status", "subscription_tier", "query"]);
+        for query in ["", " ", "a\0b", "a\nb", "\u{301}", &"x".repeat(101), &"x".repeat(100_000)] {
+            let search = SearchAccountsRequest { query: query.to_owned(), limit: -1, include_inactive: true };
+            check(accounts.search_accounts(search).await, &["query", "limit"]);
+        }
+        for (status, reason) in [(0, ""), (3, " "), (4, "a\0"), (77, &"x".repeat(501))] {
+            let change = ChangeAccountStatusRequest { status, reason: reason.to_owned(), ..Default::default() };
+            check(accounts.change_account_status(change).await, &["user_id", "status", "reason"]);
+        }
+        for reason in ["a\0", "a\nb", &"x".repeat(501)] {
+            let (user_id, reason) = (|| "a b".to_owned(), || reason.to_owned());
+            let delete = DeleteAccountRequest { user_id: user_id(), reason: reason() };
+            check(accounts.delete_account(delete).await, &["user_id", "reason"]);
+            let restore = RestoreAccountRequest { user_id: user_id(), reason: reason() };
+            check(accounts.restore_account(restore).await, &["user_id", "reason"]);
+            let erase = EraseAccountRequest { user_id: user_id(), reason: reason() };
+            check(accounts.erase_account(erase).await, &["user_id", "reason"]);
+        }
+        let history = ListAccountHistoryRequest { page_size: -1, ..ListAccountHistoryRequest::default() };
+        check(accounts.list_account_history(history).await, &["user_id", "page_size"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_ids_are_refused_everywhere() {
     on_every_store(async |house| {
         let (mut accounts, mut catalog) = (house.accounts(), house.catalog());
@@ -105,7 +153,7 @@ async fn bad_ids_are_refused_everywhere() {
         for id in ["", "a b", "a\0", "naïve", "a/b", &"x".repeat(129), &"x".repeat(100_000)] {
             let id = || id.to_owned();
             let key = Some(trivet_proto::account::v1::get_account_request::Key::UserId(id()));
-            check(accounts.get_account(GetAccountRequest { key }).await, &["user_id"]);
+            check(accounts.get_account(GetAccountRequest { key, ..Default::default() }).await, &["user_id"]);
             let batch = BatchGetAccountsRequest { user_ids: vec!["ada".to_owned(), id()] };
             check(accounts.batch_get_accounts(batch).await, &["user_ids[1]"]);
             let update = UpdateAccountRequest { user_id: id(), name: Some("A".to_owned()), ..Default::default() };
@@ -121,7 +169,7 @@ async fn bad_ids_are_refused_everywhere() {
             let void = VoidRequestRequest { request_id: id(), reason: "x".repeat(501) };
             check(billing.void_request(void).await, &["request_id", "reason"]);
         }
-        check(accounts.get_account(GetAccountRequest { key: None }).await, &["key"]);
+        check(accounts.get_account(GetAccountRequest { key: None, ..Default::default() }).await, &["key"]);
         let none = BatchGetAccountsRequest { user_ids: Vec::new() };
         check(accounts.batch_get_accounts(none).await, &["user_ids"]);
         // As many as fit a caller's headers are listed; the status must arrive.
@@ -149,6 +197,8 @@ async fn bad_pages_are_refused() {
                 (reason(&refused).as_str(), faulty(&refused)),
                 ("INVALID_PAGE_TOKEN", vec!["page_token".to_owned()])
             );
+            let list = ListAccountsRequest { page_token: token.to_owned(), ..ListAccountsRequest::default() };
+            assert_eq!(reason(&house.accounts().list_accounts(list).await.unwrap_err()), "INVALID_PAGE_TOKEN");
             let list = ListTransactionsRequest {
                 user_id: "ada".to_owned(),
                 page_token: token.to_owned(),

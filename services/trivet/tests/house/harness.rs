@@ -22,12 +22,18 @@ use tonic_types::StatusExt as _;
 use tracing_subscriber::{Layer, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 use trivet::{Config, RoleName, plan};
 use trivet_proto::{
-    account::v1::{EnsureAccountRequest, account_service_client::AccountServiceClient},
+    account::v1::{
+        EnsureAccountRequest, account_service_client::AccountServiceClient,
+        api_key_service_client::ApiKeyServiceClient, organization_service_client::OrganizationServiceClient,
+        tenant_service_client::TenantServiceClient,
+    },
     billing::v1::{
         DeductRequest, RecordPaymentRequest, billing_service_client::BillingServiceClient,
         wallet_service_client::WalletServiceClient,
     },
-    product::v1::catalog_service_client::CatalogServiceClient,
+    product::v1::{
+        catalog_service_client::CatalogServiceClient, subscription_service_client::SubscriptionServiceClient,
+    },
 };
 
 /// Where PostgreSQL is, where it is.
@@ -117,8 +123,12 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) async fn start(config: Config, roles: &[RoleName]) -> Self {
+        Self::start_by(Clock::system(), config, roles).await
+    }
+
+    async fn start_by(clock: Clock, config: Config, roles: &[RoleName]) -> Self {
         fail_on_errors();
-        let plan = plan(&config, roles, Telemetry::quiet().unwrap(), Clock::system()).unwrap();
+        let plan = plan(&config, roles, Telemetry::quiet().unwrap(), clock).unwrap();
         let running = plan.bind().await.unwrap().start().await.unwrap();
         Self { config, running }
     }
@@ -127,8 +137,24 @@ impl House {
         AccountServiceClient::new(channel(self.running.addresses["account"]))
     }
 
+    pub(crate) fn organizations(&self) -> OrganizationServiceClient<Channel> {
+        OrganizationServiceClient::new(channel(self.running.addresses["account"]))
+    }
+
+    pub(crate) fn api_keys(&self) -> ApiKeyServiceClient<Channel> {
+        ApiKeyServiceClient::new(channel(self.running.addresses["account"]))
+    }
+
+    pub(crate) fn tenants(&self) -> TenantServiceClient<Channel> {
+        TenantServiceClient::new(channel(self.running.addresses["account"]))
+    }
+
     pub(crate) fn catalog(&self) -> CatalogServiceClient<Channel> {
         CatalogServiceClient::new(channel(self.running.addresses["product"]))
+    }
+
+    pub(crate) fn subscriptions(&self) -> SubscriptionServiceClient<Channel> {
+        SubscriptionServiceClient::new(channel(self.running.addresses["product"]))
     }
 
     pub(crate) fn wallets(&self) -> WalletServiceClient<Channel> {
@@ -155,10 +181,20 @@ impl House {
 
 /// Runs a test on every database that is there, each time in a house of its own, and looks at the books afterwards.
 pub(crate) async fn on_every_store(test: impl AsyncFn(&House)) {
+    on_every_store_by(Clock::system, async |house, _| test(house).await).await;
+}
+
+/// The same, by a clock that stands still until the test moves it.
+pub(crate) async fn on_every_store_with_a_held_clock(test: impl AsyncFn(&House, &Clock)) {
+    on_every_store_by(|| Clock::held(Clock::system().now()), test).await;
+}
+
+async fn on_every_store_by(clock: fn() -> Clock, test: impl AsyncFn(&House, &Clock)) {
     let stores = [Some(Databases::sqlite()), Databases::postgres().await];
     for databases in stores.into_iter().flatten() {
-        let house = House::start(config(&databases, &[]), &RoleName::ALL).await;
-        test(&house).await;
+        let clock = clock();
+        let house = House::start_by(clock.clone(), config(&databases, &[]), &RoleName::ALL).await;
+        test(&house, &clock).await;
         house.end().await;
         databases.done().await;
     }

@@ -12,12 +12,21 @@
 mod harness;
 
 mod accounts;
+mod api_keys;
 mod bad_input;
 mod catalog;
 mod deductions;
+mod directory;
+mod erasure;
 mod ledger;
+mod organizations;
+mod overview;
 mod payments;
 mod process;
 mod races;
+mod settings;
+mod standing;
+mod subscriptions;
 mod tenants;
 mod traces;
+mod upgrade;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use trivet_proto::{
-    account::v1::account_service_client::AccountServiceClient,
+    account::v1::{ListAccountHistoryRequest, account_service_client::AccountServiceClient},
     billing::v1::{
         GetWalletRequest, billing_service_client::BillingServiceClient, wallet_service_client::WalletServiceClient,
     },
@@ -140,4 +140,36 @@ async fn of_sixty_four_callers_at_a_wallet_worth_thirty_three_exactly_thirty_thr
         assert_eq!(cluster.balance("ada").await, "0");
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_callers_of_two_processes_make_one_account_and_one_line_of_history() {
+    let Some(databases) = Databases::postgres().await else { return };
+    let mut processes = Vec::new();
+    for _ in 0..2 {
+        processes.push(Process::serve("account", &databases, &[("server.announce_ms", "0")]).await);
+    }
+    let channels: Vec<Channel> = processes.iter().map(|process| channel(process.addresses["account"])).collect();
+    for round in 0..5 {
+        let user_id = format!("user-{round}");
+        let callers: Vec<_> = (0..100)
+            .map(|caller| {
+                let mut accounts = AccountServiceClient::new(channels[caller % channels.len()].clone());
+                let person = person(&user_id);
+                tokio::spawn(async move { accounts.ensure_account(person).await.unwrap().into_inner() })
+            })
+            .collect();
+        let mut created = 0;
+        for caller in callers {
+            created += u32::from(caller.await.unwrap().created);
+        }
+        assert_eq!(created, 1);
+        let ask = ListAccountHistoryRequest { user_id, with_total: true, ..ListAccountHistoryRequest::default() };
+        let history = AccountServiceClient::new(channels[0].clone()).list_account_history(ask).await.unwrap();
+        assert_eq!(history.into_inner().total_size, Some(1));
+    }
+    for process in processes {
+        process.end().await;
+    }
+    databases.done().await;
 }

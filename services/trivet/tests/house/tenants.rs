@@ -8,7 +8,7 @@ use trivet_proto::{
 
 use crate::harness::{faulty, on_every_store, order, payment, person, reason};
 
-fn of<M>(tenant: &'static str, message: M) -> Request<M> {
+pub(crate) fn of<M>(tenant: &'static str, message: M) -> Request<M> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("x-trivet-tenant", MetadataValue::from_static(tenant));
     request
