@@ -1,5 +1,6 @@
 """What a journey is made of: promises that are checked one by one, and a house to check them in."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc
@@ -7,20 +8,28 @@ import grpc
 from trivet_client import Client, Refused
 
 SERVICES = {
-    "account": ["trivet.account.v1.AccountService"],
-    "product": ["trivet.product.v1.CatalogService"],
+    "account": [
+        "trivet.account.v1.AccountService",
+        "trivet.account.v1.ApiKeyService",
+        "trivet.account.v1.OrganizationService",
+        "trivet.account.v1.TenantService",
+    ],
+    "product": ["trivet.product.v1.CatalogService", "trivet.product.v1.SubscriptionService"],
     "billing": ["trivet.billing.v1.BillingService", "trivet.billing.v1.WalletService"],
 }
 
 # Each reason comes with one code, always.
 REASONS = {
-    "INVALID_ARGUMENT": ["INVALID_FIELDS", "INVALID_PAGE_TOKEN", "INVALID_UPDATE_MASK"],
-    "NOT_FOUND": ["ACCOUNT_NOT_FOUND", "PRODUCT_NOT_FOUND", "WALLET_NOT_FOUND", "DEDUCTION_NOT_FOUND"],
-    "ALREADY_EXISTS": ["EMAIL_TAKEN", "ID_TAKEN"],
-    "FAILED_PRECONDITION": ["REQUEST_ID_REUSED", "REQUEST_VOIDED", "ALREADY_APPLIED", "INSUFFICIENT_FUNDS"],
-    "ABORTED": ["ETAG_MISMATCH"],
+    "INVALID_ARGUMENT": "INVALID_FIELDS INVALID_PAGE_TOKEN INVALID_UPDATE_MASK",
+    "NOT_FOUND": """ACCOUNT_NOT_FOUND ORGANIZATION_NOT_FOUND API_KEY_NOT_FOUND TENANT_NOT_FOUND PRODUCT_NOT_FOUND
+        WALLET_NOT_FOUND DEDUCTION_NOT_FOUND""",
+    "ALREADY_EXISTS": "EMAIL_TAKEN ID_TAKEN",
+    "FAILED_PRECONDITION": """ACCOUNT_SUSPENDED ACCOUNT_DELETED ACCOUNT_ERASED ACCOUNT_NOT_DELETED LAST_OWNER
+        REQUEST_ID_REUSED REQUEST_VOIDED ALREADY_APPLIED INSUFFICIENT_FUNDS""",
+    "ABORTED": "ETAG_MISMATCH",
+    "UNAUTHENTICATED": "CREDENTIALS_INVALID",
 }
-CODES = {reason: code for code, reasons in REASONS.items() for reason in reasons}
+CODES = {reason: code for code, reasons in REASONS.items() for reason in reasons.split()}
 
 ADA = {"user_id": "ada", "email": "ada@example.com", "name": "Ada Lovelace"}
 PAYMENT = {"request_id": "pay-1", "user_id": "ada", "amount": "10", "provider": "stripe", "provider_reference": "pi_1"}
@@ -54,7 +63,7 @@ class House:
     """A client of each service of a running `trivet dev`, for one tenant. Which rpc is where it learns from them."""
 
     def __init__(self, dev, tenant=None):
-        self.dev = dev
+        self.dev, self.tenant = dev, tenant or "default"
         metadata = {"x-trivet-tenant": tenant} if tenant else {}
         self.clients = {name: Client(dev.address(name), metadata) for name in SERVICES}
         self.rpcs = {}
@@ -73,6 +82,11 @@ class House:
     def call(self, rpc, /, **request):
         client, method = self.rpcs[rpc]
         return client.call(method, request)
+
+    def call_as(self, request_id, rpc, /, **request):
+        """The answer of a call that goes by this x-request-id."""
+        client, method = self.rpcs[rpc]
+        return client.call(method, request, metadata={"x-request-id": request_id})
 
     def refusal(self, reason, rpc, /, **request):
         """The refusal of a call that must be refused, and for this reason."""
@@ -101,6 +115,12 @@ class House:
 
     def balance(self, user):
         return self.call("GetWallet", user_id=user)["wallet"]["balance"]
+
+
+def at_once(call, arguments):
+    """What the call gives for each of the arguments, asked by as many threads as a pool of 16 has."""
+    with ThreadPoolExecutor(16) as threads:
+        return list(threads.map(call, arguments))
 
 
 def code_of(call, *arguments, **options):

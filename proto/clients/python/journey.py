@@ -13,6 +13,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+from accounts import accounts, erased, login, profile, settings, suspended_and_deleted
+from accounts_access import api_keys, organizations, two_tenants
+from accounts_admin import full_view, search, statistics, the_list, without_billing
 from house import ADA, AGAIN, ORDER, PAYMENT, SERVICES, TOO_MUCH, House, check, code_of, failed, passed, same
 from restart import after_the_restart, before_the_restart, goes, goes_though_watched
 from trivet_client import Refused
@@ -21,6 +24,10 @@ from trivet_dev import TrivetDev, end_in_time
 # Each is nearly a number.
 BAD_AMOUNTS = """1e3 +1 -1 0 0.0 1,5 . 1. .5 1.2.3 0x1 NaN 1_0 ١ 0.00000001 922337203685.4775808""".split()
 BAD_AMOUNTS += ["", " ", " 1", "1 ", "1\0", "9" * 10_000]
+
+# What people do with account, each in a tenant of its own.
+PATTERNS = [login, profile, settings, the_list, search, suspended_and_deleted, erased, statistics, full_view]
+PATTERNS += [organizations, api_keys, two_tenants]
 
 ServingStatus = health_pb2.HealthCheckResponse.ServingStatus
 
@@ -65,37 +72,6 @@ def reflection(house):
         with check(f"reflection knows the error details on the port of {name}"):
             for detail in "ErrorInfo BadRequest PreconditionFailure ResourceInfo RetryInfo RequestInfo".split():
                 client.pool.FindMessageTypeByName(f"google.rpc.{detail}")
-
-
-def accounts(house):
-    with check("the first EnsureAccount makes the account"):
-        made = house.call("EnsureAccount", **ADA)
-        account = made["account"]
-        same(made["created"], True)
-        same(account, ADA | {"subscription_tier": "SUBSCRIPTION_TIER_FREE", "status": "ACCOUNT_STATUS_ACTIVE"})
-        assert account["etag"] and account["create_time"] == account["update_time"], account
-    with check("the second finds it, and changes nothing"):
-        same(house.call("EnsureAccount", **ADA | {"name": "Eve"}), {"created": False, "account": account})
-    with check("it is found by its id, and by its e-mail address in any case"):
-        same(house.call("GetAccount", user_id="ada"), {"account": account})
-        same(house.call("GetAccount", email=" ADA@example.COM "), {"account": account})
-    with check("an account that does not exist is ACCOUNT_NOT_FOUND"):
-        refused = house.refusal("ACCOUNT_NOT_FOUND", "GetAccount", user_id="nobody")
-        same(refused.detail("google.rpc.ResourceInfo") or {}, {"resource_name": "nobody"})
-    with check("an e-mail address belongs to one account"):
-        house.refusal("EMAIL_TAKEN", "EnsureAccount", **ADA | {"user_id": "eve"})
-    with check("a batch names those that are missing, and counts an id once"):
-        batch = house.call("BatchGetAccounts", user_ids=["nobody", "ada", "ada"])
-        same(batch, {"accounts": [account], "missing_user_ids": ["nobody"]})
-    with check("an update with the etag that was read changes the account, and its etag"):
-        updated = house.call("UpdateAccount", user_id="ada", name="Ada King", etag=account["etag"])["account"]
-        same(updated, {"name": "Ada King", "email": ADA["email"], "create_time": account["create_time"]})
-        assert updated["etag"] != account["etag"]
-    with check("an update with an older etag is ETAG_MISMATCH"):
-        house.refusal("ETAG_MISMATCH", "UpdateAccount", user_id="ada", name="Ada", etag=account["etag"])
-    with check("a mask of anything but name and email is INVALID_UPDATE_MASK"):
-        for mask in ["*", "userId", "name,status"]:
-            house.refusal("INVALID_UPDATE_MASK", "UpdateAccount", user_id="ada", name="Ada", update_mask=mask)
 
 
 def money(house):
@@ -399,6 +375,10 @@ def play(binary):
     with TrivetDev(binary) as dev, House(dev) as house:
         for chapter in [health, reflection, accounts, money, voiding, history, catalog, tenants, bad_input, wire]:
             chapter(house)
+        for pattern in PATTERNS:
+            with House(dev, tenant=pattern.__name__) as own:
+                pattern(own)
+    without_billing(binary)
     with tempfile.TemporaryDirectory(prefix="trivet-data-") as data:
         kept = {}
         # `dev` goes at once unless told that somebody has to hear of it first.

@@ -5,6 +5,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from house import ADA, AGAIN, ORDER, PAYMENT, TOO_MUCH, check, same
 
+ACME = {"request_id": "acme", "organization_id": "acme", "name": "Acme", "owner_user_id": "ada"}
+KEY = {"request_id": "key", "display_name": "CI", "scopes": ["account.read"]}
+
 ServingStatus = health_pb2.HealthCheckResponse.ServingStatus
 
 
@@ -12,7 +15,11 @@ def before_the_restart(house, kept):
     """Makes one of everything; what must be there after the restart goes into `kept`."""
     with check("a house with a data directory works like one in memory"):
         house.call("EnsureAccount", **ADA)
+        house.call("UpdatePreferences", user_id="ada", preferences={"timezone": "Europe/London"})
         kept["account"] = house.call("GetAccount", user_id="ada")
+        kept["changes"] = house.call("ListAccountHistory", user_id="ada")
+        kept["organization"] = house.call("CreateOrganization", **ACME)
+        kept["key"] = house.call("CreateApiKey", **KEY)
         kept["product"] = house.call("CreateProduct", request_id="lamp", product_id="lamp", name="Lamp")
         house.call("CreateProduct", product_id="vase", name="Vase")
         house.call("DeleteProduct", product_id="vase")
@@ -39,8 +46,18 @@ def goes(house, kept):
 
 
 def after_the_restart(house, kept):
-    with check("after the restart the account is still there"):
+    with check("after the restart the account is still there, with its settings and its history"):
         same(house.call("GetAccount", user_id="ada"), kept["account"])
+        same(kept["account"]["account"]["preferences"], {"timezone": "Europe/London"})
+        same(house.call("ListAccountHistory", user_id="ada"), kept["changes"])
+        same(house.call("SearchAccounts", query="lovelace")["summaries"][0], {"user_id": "ada"})
+        same(house.call("ListAccounts", with_total=True), {"total_size": "1"})
+    with check("after the restart the organization still has its owner, and the key still lets in"):
+        same(house.call("CreateOrganization", **ACME), kept["organization"] | AGAIN)
+        same(house.call("CheckMembership", organization_id="acme", user_id="ada")["is_member"], True)
+        same(house.call("CreateApiKey", **KEY), kept["key"] | AGAIN | {"secret": ""})
+        whose = house.call("AuthenticateApiKey", secret=kept["key"]["secret"])
+        same(whose, {"tenant_id": "default", "key_id": kept["key"]["key"]["key_id"]})
     with check("after the restart the product is still there, and the deleted one is still gone"):
         same(house.call("GetProduct", product_id="lamp")["product"], kept["product"]["product"])
         house.refusal("PRODUCT_NOT_FOUND", "GetProduct", product_id="vase")
