@@ -15,7 +15,7 @@ use mesh::{
 };
 
 pub(crate) use email::Email;
-pub(crate) use table::{COLUMNS, FOLDED, find, find_all, find_by_email, folded, insert, lock};
+pub(crate) use table::{COLUMNS, find, find_all, find_by_email, folded, insert, lock};
 
 use crate::{
     history::{self, Action, Author, Subject, What},

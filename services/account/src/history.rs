@@ -69,7 +69,7 @@ impl Author {
 
 /// One change.
 #[derive(Clone, Debug, Row)]
-pub(crate) struct Line {
+pub(crate) struct Entry {
     pub(crate) sequence: i64,
     pub(crate) time: Time,
     pub(crate) actor: String,
@@ -116,7 +116,7 @@ impl Accounts {
         user_id: &UserId,
         before: Option<i64>,
         limit: u64,
-    ) -> Result<Result<Vec<Line>, Refused>, StoreError> {
+    ) -> Result<Result<Vec<Entry>, Refused>, StoreError> {
         let reader = self.store.reader();
         if account::find(reader, &context.tenant, user_id).await?.is_none() {
             return Ok(Err(Refused::NoAccount(user_id.clone())));

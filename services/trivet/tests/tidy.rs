@@ -20,7 +20,7 @@ const LANDED: &[(&str, &str, &str)] = &[
     ("account", "m0000_secrets", "1b326db5d21683fa"),
     ("account", "m0001_accounts", "d1395ce0aa19c2ac"),
     ("account", "m0000_requests", "31b29a8a553908b4"),
-    ("account", "m0002_whole_accounts", "2dc74d8ad999d4b2"),
+    ("account", "m0002_whole_accounts", "dedd3281b2eff5d2"),
     ("account", "m0003_history", "866be852c98dc586"),
     ("account", "m0004_organizations", "02343fdafcfadb4d"),
     ("account", "m0005_api_keys", "23e47f4a057ad9cb"),

@@ -16,15 +16,22 @@ pub(crate) const COLUMNS: &str = "user_id, email, name, subscription_tier, statu
                                   theme, notification_email, notification_push, version, create_time, update_time, \
                                   delete_time";
 
-/// The columns of [`folded`].
-pub(crate) const FOLDED: &str = "name_folded, email_folded, search_key";
+/// The columns that an account is found by: its name, its address, both with a line feed between, which no query holds,
+/// and the version that these were made from.
+const FOLDED: &str = "name_folded, email_folded, search_key, folded_version";
 
-/// What an account is found by: its name, its address, and both with a line feed between, which no query holds. Nothing
-/// is found of one that was erased, not even the line feed.
-pub(crate) fn folded(name: &str, email: &str) -> [Value; 3] {
+/// The values of [`FOLDED`]. Nothing is found of an account that was erased, not even the line feed.
+pub(crate) fn folded(name: &str, email: &str, version: i64) -> [Value; 4] {
     let (name, email) = (fold(name), fold(email));
-    let both = if email.is_empty() { String::new() } else { format!("{name}\n{email}") };
-    [name.into(), email.into(), both.into()]
+    let both = if email.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "{name}
+{email}"
+        )
+    };
+    [name.into(), email.into(), both.into(), version.into()]
 }
 
 /// Inserts the account; false where its id or its address is taken.
@@ -36,7 +43,7 @@ pub(crate) async fn insert(
     let text = format!(
         "insert into accounts (tenant_id, {COLUMNS}, email_key, {FOLDED}) values ({})
          on conflict do nothing",
-        placeholders(1, 20)
+        placeholders(1, 21)
     );
     let statement = sql(connection, &text, values(tenant, account));
     Ok(connection.execute_raw(statement).await?.rows_affected() == 1)
@@ -50,16 +57,17 @@ pub(super) async fn update(
 ) -> Result<(), StoreError> {
     let text = format!(
         "update accounts set ({COLUMNS}, email_key, {FOLDED}) = ({}) where tenant_id = $1 and user_id = $2",
-        placeholders(2, 19)
+        placeholders(2, 20)
     );
     connection.execute_raw(sql(connection, &text, values(tenant, account))).await?;
     Ok(())
 }
 
 /// The tenant, the columns in their order, and what is made from them.
-fn values(tenant: &Tenant, account: &Account) -> [Value; 20] {
+fn values(tenant: &Tenant, account: &Account) -> [Value; 21] {
     let account = account.clone();
-    let [name_folded, email_folded, search_key] = folded(&account.name, account.email.as_str());
+    let [name_folded, email_folded, search_key, folded_version] =
+        folded(&account.name, account.email.as_str(), account.version);
     [
         tenant.clone().into(),
         account.user_id.into(),
@@ -81,6 +89,7 @@ fn values(tenant: &Tenant, account: &Account) -> [Value; 20] {
         name_folded,
         email_folded,
         search_key,
+        folded_version,
     ]
 }
 
@@ -137,4 +146,10 @@ pub(crate) async fn find_all(
     let text = format!("select {COLUMNS} from accounts where tenant_id = $1 and user_id in ({ids})");
     let values = std::iter::once(tenant.clone().into()).chain(user_ids.iter().map(|id| id.clone().into()));
     Ok(Account::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+}
+
+/// Takes the table of histories away, so that no line can be written.
+#[cfg(test)]
+pub(super) async fn rename_history(connection: &impl ConnectionTrait) {
+    connection.execute_unprepared("alter table history rename to no_history").await.unwrap();
 }

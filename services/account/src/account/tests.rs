@@ -1,6 +1,11 @@
 //! The rules of changes to an account, case by case.
 
+use std::time::Duration;
+
+use mesh::{Tenant, store::Location};
+
 use super::*;
+use crate::profile::{Change, Draft, Key};
 
 /// Ada's account.
 pub(crate) fn account(status: Standing) -> Account {
@@ -41,4 +46,26 @@ fn a_change_is_told_by_the_names_of_what_changed() {
     after.preferences.notification_push = false;
     assert_eq!(before.differing(&after), ["name", "status", "preferences.notification_push"]);
     assert_eq!(before.differing(&before), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_change_that_leaves_no_line_of_history_is_no_change() {
+    let store = Store::open(Location::Memory).await.unwrap();
+    store.migrate(&crate::migrations::all()).await.unwrap();
+    let accounts = Accounts { store: store.clone(), clock: Clock::system() };
+    let context = Context::own(Tenant::default_tenant(), Duration::from_secs(10));
+    let draft = |user_id: &str| Draft {
+        user_id: UserId::parse(user_id).unwrap(),
+        email: Email::parse(&format!("{user_id}@example.com")).unwrap(),
+        name: "Ada".to_owned(),
+        subscription_tier: Tier::Free,
+    };
+    accounts.ensure(&context, draft("ada")).await.unwrap().unwrap();
+    table::rename_history(store.reader()).await;
+    let change = Change { name: Some("Grace".to_owned()), email: None, etag: None };
+    assert!(accounts.update(&context, draft("ada").user_id, change).await.is_err());
+    assert!(accounts.ensure(&context, draft("bob")).await.is_err());
+    let find = |user_id: &str| accounts.find(&context, Key::UserId(UserId::parse(user_id).unwrap()));
+    assert_eq!(find("ada").await.unwrap().unwrap().name, "Ada");
+    assert!(matches!(find("bob").await.unwrap(), Err(Refused::NoAccount(_))));
 }

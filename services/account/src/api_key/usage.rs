@@ -76,7 +76,10 @@ impl Usage {
 
     /// Hands out what is noted, and forgets it.
     pub(super) fn take(&self) -> Vec<(Slug, Time)> {
-        self.noted().drain().collect()
+        let mut noted: Vec<_> = self.noted().drain().collect();
+        // In one order everywhere, so that two replicas do not lock the same rows crosswise.
+        noted.sort_unstable();
+        noted
     }
 
     /// The notes; nothing is awaited and nothing can panic while they are held.

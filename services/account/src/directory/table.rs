@@ -13,7 +13,7 @@ use mesh::{
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult as _, Value};
 
 use super::{Count, Filter, Listed, Summary};
-use crate::account::{COLUMNS, FOLDED, Standing, Tier, folded};
+use crate::account::{COLUMNS, Standing, Tier, folded};
 
 const SUMMARY: &str = "user_id, email, name, status, subscription_tier";
 
@@ -206,30 +206,42 @@ async fn number(connection: &impl ConnectionTrait, text: &str, values: Vec<Value
     Ok(row.ok_or(StoreError::Impossible("a count has no row"))?.try_get("", "n")?)
 }
 
-/// An account that nobody can search for yet.
+/// An account that cannot be found by what it is called now.
 #[derive(Debug, sea_orm::FromQueryResult)]
-pub(super) struct Unfolded {
+struct Unfolded {
     number: i64,
+    version: i64,
     name: String,
     email: String,
 }
 
-/// Up to `limit` accounts that were written by a release that folded nothing.
-pub(super) async fn unfolded(connection: &impl ConnectionTrait, limit: u64) -> Result<Vec<Unfolded>, StoreError> {
+/// Makes up to `limit` accounts searchable that an older release wrote, and says how many.
+pub(super) async fn fold_some(connection: &impl ConnectionTrait, limit: u64) -> Result<usize, StoreError> {
+    // Another replica may be at the same work; its rows are not waited for.
+    let skip = if connection.get_database_backend() == DbBackend::Postgres { " for update skip locked" } else { "" };
     let text = format!(
-        "select number, name, email from accounts where search_key = '' and status <> 'ERASED'
-          order by number limit {limit}"
+        "select number, version, name, email from accounts where folded_version <> version
+          order by number limit {limit}{skip}"
     );
-    Ok(Unfolded::find_by_statement(sql(connection, &text, [])).all(connection).await?)
-}
-
-/// Makes an account searchable, unless somebody has changed it since it was read.
-pub(super) async fn fold_row(connection: &impl ConnectionTrait, row: &Unfolded) -> Result<(), StoreError> {
+    let rows = Unfolded::find_by_statement(sql(connection, &text, [])).all(connection).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let places = (0..rows.len()).map(|row| {
+        let at = |column: usize| row * 5 + column;
+        let [one, two, three, four, five] = [at(1), at(2), at(3), at(4), at(5)];
+        format!("(cast(${one} as bigint), ${two}, ${three}, ${four}, cast(${five} as bigint))")
+    });
     let text = format!(
-        "update accounts set ({FOLDED}) = ($4, $5, $6) where number = $1 and name = $2 and email = $3 and search_key = ''"
+        "with found (number, name_folded, email_folded, search_key, version) as (values {})
+         update accounts set name_folded = found.name_folded, email_folded = found.email_folded,
+                             search_key = found.search_key, folded_version = found.version
+           from found where accounts.number = found.number and accounts.version = found.version",
+        places.collect::<Vec<_>>().join(", ")
     );
-    let seen: [Value; 3] = [row.number.into(), row.name.clone().into(), row.email.clone().into()];
-    let statement = sql(connection, &text, seen.into_iter().chain(folded(&row.name, &row.email)));
-    connection.execute_raw(statement).await?;
-    Ok(())
+    let values = rows
+        .iter()
+        .flat_map(|row| std::iter::once(row.number.into()).chain(folded(&row.name, &row.email, row.version)));
+    connection.execute_raw(sql(connection, &text, values)).await?;
+    Ok(rows.len())
 }

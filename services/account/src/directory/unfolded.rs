@@ -1,5 +1,5 @@
-//! Accounts that an older release wrote have nothing to be searched by: this task gives it to them, after an upgrade and
-//! while one is under way.
+//! Accounts that an older release wrote are not found by what they are called now: this task sees to it, after an upgrade
+//! and while one is under way.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::table;
 
 /// Accounts in one transaction: it holds SQLite's writer for some milliseconds.
 const BATCH: u64 = 500;
-/// How long one transaction may take.
-const BUDGET: Duration = Duration::from_secs(10);
+/// How much time there is to begin one. Less than a drain grants work in the background.
+const BUDGET: Duration = Duration::from_secs(3);
 /// Replicas of the older release may write more until the last of them is gone.
 const PAUSE: Duration = Duration::from_mins(1);
 
@@ -45,18 +45,6 @@ pub(crate) async fn keep_folded(store: Store, end: CancellationToken) {
 
 /// Folds some, and says how many.
 async fn fold_some(store: &Store) -> Result<usize, StoreError> {
-    let rows = table::unfolded(store.reader(), BATCH).await?;
-    if rows.is_empty() {
-        return Ok(0);
-    }
     let context = Context::own(Tenant::default_tenant(), BUDGET);
-    let unit = store.unit(&context).run(rows, |rows, transaction| {
-        Box::pin(async move {
-            for row in rows {
-                table::fold_row(transaction, row).await?;
-            }
-            Ok(rows.len())
-        })
-    });
-    unit.await
+    store.unit(&context).run((), |(), transaction| Box::pin(table::fold_some(transaction, BATCH))).await
 }

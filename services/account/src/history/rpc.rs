@@ -3,7 +3,7 @@
 use mesh::{Fields, Refusal, UserId, page};
 use trivet_proto::account::v1::{self as wire, AccountAction, ListAccountHistoryRequest};
 
-use super::{Action, Line};
+use super::{Action, Entry};
 
 /// Whose history, and how much of it.
 pub(crate) fn page(asked: &ListAccountHistoryRequest) -> Result<(UserId, u64), Refusal> {
@@ -13,8 +13,8 @@ pub(crate) fn page(asked: &ListAccountHistoryRequest) -> Result<(UserId, u64), R
     fields.finish((user_id, size))
 }
 
-impl From<Line> for wire::AccountHistoryEntry {
-    fn from(line: Line) -> Self {
+impl From<Entry> for wire::AccountHistoryEntry {
+    fn from(line: Entry) -> Self {
         Self {
             sequence: line.sequence,
             time: Some(line.time.to_wire()),

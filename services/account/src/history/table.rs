@@ -3,7 +3,7 @@
 use mesh::{StoreError, Tenant, store::sql};
 use sea_orm::{ConnectionTrait, FromQueryResult as _, Value};
 
-use super::{Author, Line, Subject, What};
+use super::{Author, Entry, Subject, What};
 
 impl Subject<'_> {
     /// The columns `kind` and `subject_id`.
@@ -29,6 +29,8 @@ pub(super) async fn insert(
     subject: &Subject<'_>,
     what: &What<'_>,
 ) -> Result<(), StoreError> {
+    // Callers make request ids up, and an erasure reaches those of accounts only.
+    let request_id = if matches!(subject, Subject::Account(_)) { author.request_id.as_str() } else { "" };
     let mut values = subject.values(&author.tenant);
     values.extend::<[Value; 6]>([
         author.now.into(),
@@ -36,7 +38,7 @@ pub(super) async fn insert(
         what.action.into(),
         what.fields.join(",").into(),
         what.reason.into(),
-        author.request_id.clone().into(),
+        request_id.into(),
     ]);
     let statement = sql(
         connection,
@@ -68,7 +70,7 @@ pub(super) async fn list(
     subject: &Subject<'_>,
     before: Option<i64>,
     limit: u64,
-) -> Result<Vec<Line>, StoreError> {
+) -> Result<Vec<Entry>, StoreError> {
     let mut values = subject.values(tenant);
     values.push(before.unwrap_or(i64::MAX).into());
     let text = format!(
@@ -76,7 +78,7 @@ pub(super) async fn list(
           where tenant_id = $1 and kind = $2 and subject_id = $3 and sequence < $4
           order by sequence desc limit {limit}"
     );
-    Ok(Line::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+    Ok(Entry::find_by_statement(sql(connection, &text, values)).all(connection).await?)
 }
 
 /// How many lines there are: the number of the last.

@@ -1,8 +1,8 @@
 //! What an account has beyond its profile, and what makes a million of them easy to page, count and search.
 //!
 //! `number` counts accounts in the order of their making, so that a page is one range of one index. `search_key` is what
-//! people look for, folded (`directory/fold.rs`), under a trigram index; rows written before this step have none until
-//! the service has folded them. Counts are kept by triggers: they are right whoever writes, and a count of a million is
+//! people look for, folded (`account/fold.rs`), under a trigram index; `folded_version` is the version that it was folded
+//! from, so that what an older release writes, before this step and while it is being replaced, is seen and folded later. Counts are kept by triggers: they are right whoever writes, and a count of a million is
 //! a sum of a few rows.
 
 use mesh::store::Migration;
@@ -37,6 +37,7 @@ pub(super) const MIGRATION: Migration = Migration::new(
         add column name_folded        text collate "C" not null default '',
         add column email_folded       text collate "C" not null default '',
         add column search_key         text collate "C" not null default '',
+        add column folded_version     bigint not null default 0,
         add column number             bigint,
         add check ((status in ('ACTIVE', 'SUSPENDED')) = (delete_time is null));
 
@@ -52,7 +53,7 @@ pub(super) const MIGRATION: Migration = Migration::new(
     create index accounts_by_create_time on accounts (tenant_id, create_time);
     create index accounts_by_name on accounts (tenant_id, name_folded, number);
     create index accounts_by_email on accounts (tenant_id, email_folded, number);
-    create index accounts_to_fold on accounts (number) where search_key = '' and status <> 'ERASED';
+    create index accounts_to_fold on accounts (number) where folded_version <> version;
 
     do $$
     declare
@@ -92,6 +93,17 @@ pub(super) const MIGRATION: Migration = Migration::new(
             do update set accounts = counts.accounts + excluded.accounts;
         return null;
     end $$;
+    create function count_deleted_accounts() returns trigger language plpgsql set search_path from current as $$
+    begin
+        insert into account_counts as counts (tenant_id, status, subscription_tier, slot, accounts)
+        select tenant_id, status, subscription_tier, floor(random() * 16)::bigint, -count(*)
+          from gone group by 1, 2, 3, 4 order by 1, 2, 3, 4
+            on conflict (tenant_id, status, subscription_tier, slot)
+            do update set accounts = counts.accounts + excluded.accounts;
+        return null;
+    end $$;
+    create trigger accounts_counted_deleted after delete on accounts referencing old table as gone
+        for each statement execute function count_deleted_accounts();
     create trigger accounts_counted_changed after update on accounts referencing old table as gone new table as came
         for each statement execute function count_changed_accounts();
     "#,
@@ -108,6 +120,7 @@ pub(super) const MIGRATION: Migration = Migration::new(
         name_folded        text not null default '',
         email_folded       text not null default '',
         search_key         text not null default '',
+        folded_version     integer not null default 0,
         subscription_tier  text not null check (subscription_tier in ('FREE', 'BASIC', 'PREMIUM', 'ENTERPRISE')),
         status             text not null check (status in ('ACTIVE', 'SUSPENDED', 'DELETED', 'ERASED')),
         status_reason      text not null,
@@ -137,7 +150,7 @@ pub(super) const MIGRATION: Migration = Migration::new(
     create index accounts_by_create_time on accounts (tenant_id, create_time);
     create index accounts_by_name on accounts (tenant_id, name_folded, number);
     create index accounts_by_email on accounts (tenant_id, email_folded, number);
-    create index accounts_to_fold on accounts (number) where search_key = '' and status <> 'ERASED';
+    create index accounts_to_fold on accounts (number) where folded_version <> version;
 
     create virtual table accounts_search using fts5(
         search_key, content = 'accounts', content_rowid = 'number', tokenize = 'trigram case_sensitive 1'
@@ -152,12 +165,19 @@ pub(super) const MIGRATION: Migration = Migration::new(
         insert into accounts_search (accounts_search, rowid, search_key) values ('delete', old.number, old.search_key);
         insert into accounts_search (rowid, search_key) values (new.number, new.search_key);
     end;
+    create trigger accounts_searched_deleted after delete on accounts begin
+        insert into accounts_search (accounts_search, rowid, search_key) values ('delete', old.number, old.search_key);
+    end;
     insert into accounts_search (accounts_search) values ('rebuild');
 
     create trigger accounts_counted_new after insert on accounts begin
         insert into account_counts (tenant_id, status, subscription_tier, slot, accounts)
         values (new.tenant_id, new.status, new.subscription_tier, 0, 1)
             on conflict do update set accounts = accounts + 1;
+    end;
+    create trigger accounts_counted_deleted after delete on accounts begin
+        update account_counts set accounts = accounts - 1
+         where (tenant_id, status, subscription_tier, slot) = (old.tenant_id, old.status, old.subscription_tier, 0);
     end;
     create trigger accounts_counted_changed after update of status, subscription_tier on accounts
     when (old.status, old.subscription_tier) <> (new.status, new.subscription_tier) begin

@@ -4,7 +4,7 @@ use mesh::{
     Slug, StoreError, Tenant, Time,
     store::{lock_clause, sql},
 };
-use sea_orm::{ConnectionTrait, FromQueryResult as _, Value};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult as _, Value};
 
 use super::{Filter, Member, Membership, Organization, Place};
 
@@ -155,11 +155,13 @@ pub(super) async fn has_another_owner(
     tenant: &Tenant,
     place: &Place,
 ) -> Result<bool, StoreError> {
+    // What is found stays so until the transaction ends: a DeleteAccount of the other owner waits.
+    let lock = if connection.get_database_backend() == DbBackend::Postgres { " for share of a" } else { "" };
     // In the order of the owners' index: without it PostgreSQL may hope to meet one soon, and walk all members.
     let text = format!(
         "select 1 as one from {LIVING_MEMBERS}
           where m.tenant_id = $1 and m.organization_id = $2 and m.user_id <> $3 and m.role = 'OWNER'
-          order by m.user_id limit 1"
+          order by m.user_id limit 1{lock}"
     );
     Ok(connection.query_one_raw(sql(connection, &text, at(tenant, place))).await?.is_some())
 }

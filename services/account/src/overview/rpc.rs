@@ -4,7 +4,7 @@ use mesh::{Clock, Context, Fields, Parts, Peer, Reason, Refusal};
 use money::Currency;
 use tonic::Status;
 use tonic_types::StatusExt as _;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use trivet_proto::{
     account::v1::{Account, AccountView, Credits, GetAccountRequest, SubscriptionSummary},
     billing::v1::{GetWalletRequest, wallet_service_client::WalletServiceClient},
@@ -55,14 +55,16 @@ enum Missing {
 
 impl Overview {
     pub(crate) fn new(parts: &Parts) -> Self {
-        for peer in ["billing", "product"] {
-            if parts.peers.find(peer).is_none() {
-                info!("{peer}.address is not set: GetAccount in view FULL goes without {peer}");
+        let find = |name| {
+            let peer = parts.peers.find(name);
+            if peer.is_none() {
+                info!("{name}.address is not set: GetAccount in view FULL goes without {name}");
             }
-        }
+            peer
+        };
         Self {
-            wallets: parts.peers.find("billing").map(WalletServiceClient::new),
-            subscriptions: parts.peers.find("product").map(SubscriptionServiceClient::new),
+            wallets: find("billing").map(WalletServiceClient::new),
+            subscriptions: find("product").map(SubscriptionServiceClient::new),
             clock: parts.clock.clone(),
         }
     }
@@ -74,7 +76,11 @@ impl Overview {
         let (credits, subscriptions) =
             tokio::join!(self.credits(&context, &user_id, currency), self.subscriptions(&context, &user_id));
         let mut missing = |part: &str, why: &Missing| {
-            warn!("An account is shown without {part}: {why}");
+            match why {
+                // Said once, at the start.
+                Missing::NoAddress(_) => debug!("An account is shown without {part}: {why}"),
+                Missing::Refused { .. } => warn!("An account is shown without {part}: {why}"),
+            }
             account.unavailable_parts.push(part.to_owned());
         };
         let credits = credits.inspect_err(|why| missing("credits", why)).ok();

@@ -92,7 +92,7 @@ reasons! {
     }
     Aborted {
         EtagMismatch "ETAG_MISMATCH" "It was changed since you read it; read it again and decide anew."
-        Conflict "CONFLICT" "Others were changing the same rows; nothing was done, send it again."
+        Conflict "CONFLICT" "Others were at the same rows; send it again. Nothing was done, but for EraseAccount, which says so."
     }
     ResourceExhausted {
         QuotaExhausted "QUOTA_EXHAUSTED" "The quota of the plan is used up."

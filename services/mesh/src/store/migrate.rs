@@ -3,13 +3,16 @@
 
 use std::{fs::File, path::PathBuf, sync::Arc};
 
-use sea_orm::{ConnectionTrait as _, DbBackend};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend};
 use sea_orm_migration::{
     DbErr, MigrationName, MigrationStatus, MigrationTrait, MigratorTraitSelf, SchemaManager, async_trait::async_trait,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::{Location, Store, StoreError, open::connect_for_migrations};
+use super::{Location, Store, StoreError, open::connect_for_migrations, sql};
+
+/// Where sea-orm-migration remembers what it applied.
+const TABLE: &str = "seaql_migrations";
 
 /// One step of a schema.
 #[derive(Clone, Copy, Debug)]
@@ -77,11 +80,50 @@ impl MigrationTrait for Migration {
     }
 }
 
-struct Migrations(Vec<Migration>);
+/// A step of a later release, which the database has and this one does not know: it is left alone. Without it
+/// sea-orm-migration would not start at all, and nobody could go back by one release.
+struct Later(String);
+
+impl MigrationName for Later {
+    fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+#[async_trait]
+impl MigrationTrait for Later {
+    async fn up(&self, _: &SchemaManager) -> Result<(), DbErr> {
+        Ok(())
+    }
+}
+
+struct Migrations {
+    known: Vec<Migration>,
+    later: Vec<String>,
+}
+
+impl Migrations {
+    /// These steps, and whatever else the database has.
+    async fn on(connection: &DatabaseConnection, known: &[Migration]) -> Result<Self, StoreError> {
+        let mut later = Vec::new();
+        if SchemaManager::new(connection).has_table(TABLE).await? {
+            let applied = sql(connection, &format!("select version from {TABLE}"), []);
+            for row in connection.query_all_raw(applied).await? {
+                let version: String = row.try_get("", "version")?;
+                if !known.iter().any(|step| step.name == version) {
+                    later.push(version);
+                }
+            }
+        }
+        Ok(Self { known: known.to_vec(), later })
+    }
+}
 
 impl MigratorTraitSelf for Migrations {
     fn migrations(&self) -> Vec<Box<dyn MigrationTrait>> {
-        self.0.iter().map(|step| -> Box<dyn MigrationTrait> { Box::new(*step) }).collect()
+        let known = self.known.iter().map(|step| -> Box<dyn MigrationTrait> { Box::new(*step) });
+        let later = self.later.iter().map(|name| -> Box<dyn MigrationTrait> { Box::new(Later(name.clone())) });
+        known.chain(later).collect()
     }
 }
 
@@ -97,33 +139,35 @@ pub struct MigrationState {
 impl Store {
     /// Applies the migrations that the database does not have yet. Any number of processes may do this at once.
     pub async fn migrate(&self, migrations: &[Migration]) -> Result<(), StoreError> {
-        let steps = Migrations(migrations.to_vec());
+        let up = async |connection: &DatabaseConnection| -> Result<(), StoreError> {
+            Ok(Migrations::on(connection, migrations).await?.up(connection, None).await?)
+        };
         // The lock ends with what holds it, however this goes: sea-orm-migration takes none.
         match &self.0.location {
-            Location::Memory => steps.up(&self.0.writer, None).await?,
+            Location::Memory => up(&self.0.writer).await?,
             Location::File(path) => {
                 let _lock = lock_file(path.with_extension("lock")).await?;
-                steps.up(&self.0.writer, None).await?;
+                up(&self.0.writer).await?;
             }
             Location::Postgres { url, schema, .. } => {
                 let _lock = lock_schema(url, schema).await.map_err(wrapped)?;
                 let patient = connect_for_migrations(url, schema).await?;
-                steps.up(&patient, None).await?;
+                up(&patient).await?;
                 patient.close().await?;
             }
         }
         Ok(())
     }
 
-    /// Which migrations the database has.
+    /// Which of these migrations the database has.
     pub async fn migration_states(&self, migrations: &[Migration]) -> Result<Vec<MigrationState>, StoreError> {
-        let steps = Migrations(migrations.to_vec());
+        let steps = Migrations::on(&self.0.writer, migrations).await?;
         let known = steps.get_migration_with_status_read_only(&self.0.writer).await?;
         let state = |step: &sea_orm_migration::Migration| MigrationState {
             name: step.name().to_owned(),
             applied: step.status() == MigrationStatus::Applied,
         };
-        Ok(known.iter().map(state).collect())
+        Ok(known.iter().take(migrations.len()).map(state).collect())
     }
 }
 

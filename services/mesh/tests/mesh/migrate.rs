@@ -44,6 +44,17 @@ async fn a_schema_says_what_it_lacks_and_looking_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_older_release_starts_on_the_schema_of_a_later_one() {
+    on_each_database(async |database| {
+        database.store().await;
+        let older = &MIGRATIONS[..2];
+        database.open().await.migrate(older).await.unwrap();
+        assert_eq!(applied(database, older).await, [true; 2]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_step_that_fails_leaves_nothing_behind() {
     on_each_database(async |database| {
         let store = database.store().await;

@@ -5,15 +5,16 @@ use std::{fmt::Write as _, time::Duration};
 use mesh::{Clock, Context, Store, Tenant, Time, store::sql};
 use sea_orm::{ConnectionTrait as _, QueryResult};
 use sha2::{Digest as _, Sha256};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use trivet::RoleName;
 use trivet_proto::account::v1::{
     ApiKey, AuthenticateApiKeyRequest, AuthenticateApiKeyResponse, CreateApiKeyRequest, CreateTenantRequest,
     GetTenantRequest, ListApiKeysRequest, ListTenantsRequest, RevokeApiKeyRequest,
 };
 
-use crate::harness::{
-    Databases, House, config, faulty, on_every_store, on_every_store_with_a_held_clock, reason, told,
+use crate::{
+    harness::{Databases, House, config, faulty, on_every_store, on_every_store_with_a_held_clock, reason, told},
+    tenants::of,
 };
 
 mod tenants;
@@ -21,12 +22,6 @@ mod two_tenants;
 
 /// How long a test waits for what should happen within five seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn of<M>(tenant: &str, message: M) -> Request<M> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("x-trivet-tenant", tenant.parse().unwrap());
-    request
-}
 
 fn wanted(request_id: &str) -> CreateApiKeyRequest {
     CreateApiKeyRequest {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use sea_orm::ConnectionTrait as _;
 use trivet_proto::account::v1::{
     Account, AccountStatus, ChangeAccountStatusRequest, DeleteAccountRequest, EnsureAccountRequest,
     EraseAccountRequest, GetAccountStatsRequest, GetAccountStatsResponse, ListAccountsRequest, ListAccountsResponse,
@@ -108,18 +109,25 @@ async fn a_total_is_exact_without_a_query_and_ends_at_ten_thousand_with_one() {
             assert_eq!((page.total_size, page.total_size_capped), (Some(total), false), "{query:?}");
         }
         assert_eq!(list(house, ListAccountsRequest::default()).await.total_size, None, "only where asked for");
-        // Ten thousand more, as the table has them.
+        // Ten thousand, as the table has them; then one more.
         let store = mesh::Store::open(house.config.account.location("account", &house.config.data_dir).unwrap());
         let store = store.await.unwrap();
-        let many = "insert into accounts (tenant_id, user_id, name, email, name_folded, email_key, email_folded, search_key,
+        let many = "insert into accounts (tenant_id, user_id, name, email, name_folded, email_key, email_folded, search_key, folded_version,
                         subscription_tier, status, status_reason, version, create_time, update_time)
-            select 'default', 'many-' || n, 'Many', n || '@many', 'many', n || '@many', n || '@many', 'many', 'FREE', 'ACTIVE', '', 1, n, n
-              from (with recursive g(n) as (select 1 union all select n + 1 from g where n < 10001) select n from g) as numbers";
-        sea_orm::ConnectionTrait::execute_unprepared(store.reader(), many).await.unwrap();
-        store.close().await.unwrap();
+            select 'default', 'many-' || n, 'Many', n || '@many', 'many', n || '@many', n || '@many', 'many', 1, 'FREE', 'ACTIVE', '', 1, n, n
+              from (with recursive g(n) as (select 1 union all select n + 1 from g where n < 10000) select n from g) as numbers";
+        store.reader().execute_unprepared(many).await.unwrap();
+        let full = list(house, ask("many")).await;
+        assert_eq!((full.total_size, full.total_size_capped), (Some(10_000), false));
+        let one_more = named("one-more", "Many More", "one@more");
+        house.accounts().ensure_account(one_more).await.unwrap();
         assert_eq!(list(house, ask("")).await.total_size, Some(10_003), "counted whoever wrote them");
         let capped = list(house, ask("many")).await;
         assert_eq!((capped.total_size, capped.total_size_capped), (Some(10_000), true));
+        store.reader().execute_unprepared("delete from accounts where user_id like 'many-%'").await.unwrap();
+        store.close().await.unwrap();
+        assert_eq!(list(house, ask("")).await.total_size, Some(3));
+        assert_eq!(list(house, ask("many")).await.total_size, Some(1));
     })
     .await;
 }

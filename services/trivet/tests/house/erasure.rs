@@ -1,15 +1,18 @@
 //! Erasure, looked at from below: after it, no file of the database holds a byte of what was erased.
 
 use mesh::Store;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
-use tonic::Request;
-use trivet::Config;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
+    sqlite::SqliteConnectOptions,
+};
+use tonic::{Code, Request};
+use trivet::{Config, RoleName};
 use trivet_proto::account::v1::{
-    AccountStatus, ChangeAccountStatusRequest, EnsureAccountRequest, EraseAccountRequest, Preferences,
-    UpdateAccountRequest, UpdatePreferencesRequest,
+    AccountStatus, ChangeAccountStatusRequest, CreateOrganizationRequest, EnsureAccountRequest, EraseAccountRequest,
+    Preferences, UpdateAccountRequest, UpdatePreferencesRequest,
 };
 
-use crate::harness::{House, on_every_store, person};
+use crate::harness::{Databases, House, config, on_every_store, person, reason};
 
 /// What must not be found: parts of every personal value that the account has or had.
 const CANARIES: [&str; 6] = ["Quokka", "quokka", "Zebulon", "zebulon", "Pacific/Chatham", "🜁🜂🜃"];
@@ -48,6 +51,14 @@ async fn sing(house: &House) {
         etag: String::new(),
     };
     house.accounts().change_account_status(suspend).await.unwrap();
+    let mut found = Request::new(CreateOrganizationRequest {
+        organization_id: "acme".to_owned(),
+        name: "Acme".to_owned(),
+        owner_user_id: "u-1".to_owned(),
+        ..CreateOrganizationRequest::default()
+    });
+    found.metadata_mut().insert("x-request-id", "founded-by-quokka".parse().unwrap());
+    house.organizations().create_organization(found).await.unwrap();
 }
 
 /// The canaries that the database's files hold.
@@ -66,12 +77,15 @@ fn sqlite_files(folder: &str) -> Vec<Vec<u8>> {
     paths.map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// The files of every table and index of the account service.
+/// The files of every table and index of the account service, and of the planner's statistics.
 async fn postgres_files(url: &str) -> Vec<Vec<u8>> {
     let mut connection = PgConnection::connect(url).await.unwrap();
     connection.execute("checkpoint").await.unwrap();
+    // The planner's samples are kept in the catalog, long ones in its toast table.
     let files = "select pg_read_binary_file(pg_relation_filepath(oid)) from pg_class
-                  where relnamespace = 'account'::regnamespace and relfilenode <> 0";
+                  where relnamespace = 'account'::regnamespace and relfilenode <> 0
+                     or oid = 'pg_catalog.pg_statistic'::regclass
+                     or oid = (select reltoastrelid from pg_class where oid = 'pg_catalog.pg_statistic'::regclass)";
     connection.fetch_all(files).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
@@ -116,6 +130,7 @@ async fn no_byte_of_an_erased_person_is_left_in_any_file() {
             // The runbook's words: rows that were overwritten, and the planner's samples of them.
             connection.execute("vacuum (full, analyze) account.accounts").await.unwrap();
             connection.execute("vacuum (full, analyze) account.history").await.unwrap();
+            connection.execute("vacuum full pg_catalog.pg_statistic").await.unwrap();
             let read = readable(url).await;
             assert!(!CANARIES.iter().any(|canary| read.contains(canary)), "{read}");
             assert!(read.contains("bystander"), "others stay");
@@ -123,4 +138,24 @@ async fn no_byte_of_an_erased_person_is_left_in_any_file() {
         assert_eq!(heard(&house.config).await, [""; 0]);
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_a_reader_holds_up_says_so_and_ends_when_it_is_sent_again() {
+    let databases = Databases::sqlite();
+    let house = House::start(config(&databases, &[]), &RoleName::ALL).await;
+    sing(&house).await;
+    let file = format!("{}/account.db", house.config.data_dir);
+    let mut reader = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+    reader.execute("begin").await.unwrap();
+    reader.fetch_one("select count(*) from accounts").await.unwrap();
+    let erase = || EraseAccountRequest { user_id: "u-1".to_owned(), reason: String::new() };
+    let refused = house.accounts().erase_account(erase()).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "CONFLICT"));
+    assert!(!heard(&house.config).await.is_empty(), "the reader still has what it reads");
+    reader.execute("commit").await.unwrap();
+    house.accounts().erase_account(erase()).await.unwrap();
+    assert_eq!(heard(&house.config).await, [""; 0]);
+    house.running.drain(std::future::pending()).await;
+    databases.done().await;
 }

@@ -1,6 +1,6 @@
 //! Two tenants with the same ids never see, count or meet each other's rows.
 
-use tonic::{Request, metadata::MetadataValue};
+use tonic::Request;
 use trivet_proto::{
     billing::v1::{GetWalletRequest, VoidRequestRequest},
     product::v1::{CreateProductRequest, GetProductRequest, ListProductsRequest},
@@ -8,9 +8,9 @@ use trivet_proto::{
 
 use crate::harness::{faulty, on_every_store, order, payment, person, reason};
 
-pub(crate) fn of<M>(tenant: &'static str, message: M) -> Request<M> {
+pub(crate) fn of<M>(tenant: &str, message: M) -> Request<M> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("x-trivet-tenant", MetadataValue::from_static(tenant));
+    request.metadata_mut().insert("x-trivet-tenant", tenant.parse().unwrap());
     request
 }
 

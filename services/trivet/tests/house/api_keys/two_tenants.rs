@@ -6,8 +6,11 @@ use trivet_proto::account::v1::{
     ListOrganizationsRequest, SearchAccountsRequest, get_account_request::Key,
 };
 
-use super::{authenticate, cause, key, list, of, revoke, tenant, wanted};
-use crate::harness::{House, on_every_store, person, reason};
+use super::{authenticate, cause, key, list, revoke, tenant, wanted};
+use crate::{
+    harness::{House, on_every_store, person, reason},
+    tenants::of,
+};
 
 const TENANTS: [&str; 2] = ["acme", "globex"];
 

@@ -144,7 +144,7 @@ async fn a_page_token_of_organizations_or_members_serves_no_other_list() {
         let of_all = organizations.list_organizations(all.clone()).await.unwrap().into_inner().next_page_token;
         let of_acme = ListMembersRequest { page_size: 1, ..members_of("acme") };
         let of_acme = organizations.list_members(of_acme).await.unwrap().into_inner().next_page_token;
-        let garbled = format!("{}A", &of_all[..of_all.len() - 1]);
+        let garbled = format!("{}{}", if of_all.starts_with('A') { 'B' } else { 'A' }, &of_all[1..]);
         let refused = (Code::InvalidArgument, "INVALID_PAGE_TOKEN".to_owned());
         for (user_id, token) in [("bob", of_all.as_str()), ("", "x"), ("", &garbled), ("", &of_acme)] {
             let list = ListOrganizationsRequest { page_token: token.to_owned(), ..organizations_of(user_id) };
