@@ -192,14 +192,14 @@ impl Organizations {
     ) -> Result<Result<Member, Refused>, StoreError> {
         let input = (Author::of(context, &self.clock), place, role);
         let unit = self.store.unit(context);
-        unit.run(input, |(author, place, role), transaction| Box::pin(place.fill(author, *role, transaction))).await
+        unit.run(input, |(author, place, role), transaction| Box::pin(place.add(author, *role, transaction))).await
     }
 
     /// Ends a membership; says whether there was one.
     pub(crate) async fn remove(&self, context: &Context, place: Place) -> Result<Result<bool, Refused>, StoreError> {
         let input = (Author::of(context, &self.clock), place);
         let unit = self.store.unit(context);
-        unit.run(input, |(author, place), transaction| Box::pin(place.vacate(author, transaction))).await
+        unit.run(input, |(author, place), transaction| Box::pin(place.remove(author, transaction))).await
     }
 
     /// Up to `limit` members of an organization who joined after this time, in the order in which they joined.
@@ -288,7 +288,7 @@ impl Draft {
 impl Place {
     /// Gives the user this role. The organization is locked before the account, so that no two changes wait for each
     /// other.
-    async fn fill(
+    async fn add(
         &self,
         author: &Author,
         role: Role,
@@ -316,7 +316,7 @@ impl Place {
     }
 
     /// Takes the user's role away. Whose account was deleted can leave, too: restored, they are no member.
-    async fn vacate(&self, author: &Author, transaction: &Transaction) -> Result<Result<bool, Refused>, StoreError> {
+    async fn remove(&self, author: &Author, transaction: &Transaction) -> Result<Result<bool, Refused>, StoreError> {
         let Some(organization) = table::lock(transaction, &author.tenant, &self.organization_id).await? else {
             return Ok(Err(Refused::NoOrganization(self.organization_id.clone())));
         };

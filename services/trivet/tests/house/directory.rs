@@ -159,6 +159,10 @@ async fn a_query_means_its_own_characters_in_any_case_and_with_any_accents() {
             ("ΕΛΕΝΗ", &["elena"]),
             ("example", &["elena", "lei", "quote", "sale", "jose"]),
             ("nul", &[]),
+            // The index is asked for what stands before the @, the rows for all of it.
+            ("ose@EXAMPLE", &["jose"]),
+            ("ose@exemple", &[]),
+            ("e@ex", &["jose"]),
             // A query does not reach from the name into the address.
             ("雷 lei", &[]),
         ] {
