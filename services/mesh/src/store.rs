@@ -100,6 +100,16 @@ pub fn sql(connection: &impl ConnectionTrait, text: &str, values: impl IntoItera
     Statement::from_sql_and_values(connection.get_database_backend(), text, values)
 }
 
+/// The number that a statement of one row and one column answers, `select count(*) ..` mostly.
+pub async fn count(
+    connection: &impl ConnectionTrait,
+    text: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<i64, StoreError> {
+    let row = connection.query_one_raw(sql(connection, text, values)).await?;
+    Ok(row.ok_or(StoreError::Impossible("a count has no row"))?.try_get_by_index(0)?)
+}
+
 /// `$first, ..` for a list of `count` parameters.
 pub fn placeholders(first: usize, count: usize) -> String {
     let names: Vec<String> = (first..first + count).map(|position| format!("${position}")).collect();

@@ -2,7 +2,7 @@
 
 use mesh::{
     Slug, StoreError, Tenant, Time,
-    store::{lock_clause, sql},
+    store::{self, lock_clause, sql},
 };
 use sea_orm::{ConnectionTrait, FromQueryResult as _, Value};
 
@@ -89,8 +89,7 @@ pub(super) async fn list(
 /// How many keys the tenant has.
 pub(super) async fn count(connection: &impl ConnectionTrait, tenant: &Tenant) -> Result<i64, StoreError> {
     let text = "select count(*) as total from api_keys where tenant_id = $1";
-    let row = connection.query_one_raw(sql(connection, text, [tenant.clone().into()])).await?;
-    Ok(row.ok_or(StoreError::Impossible("a count has no row"))?.try_get("", "total")?)
+    store::count(connection, text, [tenant.clone().into()]).await
 }
 
 /// Writes down when these keys were used, of whatever tenant they are. What is written already is never moved back: a

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use mesh::{
     StoreError, Tenant, Time,
-    store::{contains_pattern, sql},
+    store::{self, contains_pattern, sql},
 };
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult as _, Value};
 
@@ -124,7 +124,7 @@ pub(super) async fn count(
     let Selection { from, conditions, values, .. } = selection(connection.get_database_backend(), tenant, filter);
     let text =
         format!("select count(*) as n from (select 1 as one from {from} where {conditions} limit {limit}) as matches");
-    number(connection, &text, values).await
+    store::count(connection, &text, values).await
 }
 
 /// Accounts whose name or address is this text, newest first.
@@ -219,12 +219,7 @@ pub(super) async fn made_since(
     since: Time,
 ) -> Result<i64, StoreError> {
     let text = "select count(*) as n from accounts where tenant_id = $1 and create_time >= $2";
-    number(connection, text, vec![tenant.clone().into(), since.into()]).await
-}
-
-async fn number(connection: &impl ConnectionTrait, text: &str, values: Vec<Value>) -> Result<i64, StoreError> {
-    let row = connection.query_one_raw(sql(connection, text, values)).await?;
-    Ok(row.ok_or(StoreError::Impossible("a count has no row"))?.try_get("", "n")?)
+    store::count(connection, text, [tenant.clone().into(), since.into()]).await
 }
 
 /// An account that cannot be found by what it is called now.

@@ -1,6 +1,9 @@
 //! The rows of `history`, and every statement on them.
 
-use mesh::{StoreError, Tenant, store::sql};
+use mesh::{
+    StoreError, Tenant,
+    store::{self, sql},
+};
 use sea_orm::{ConnectionTrait, FromQueryResult as _, Value};
 
 use super::{Author, Entry, Subject, What};
@@ -89,6 +92,5 @@ pub(super) async fn length(
 ) -> Result<i64, StoreError> {
     let text = "select coalesce(max(sequence), 0) as length from history
                  where tenant_id = $1 and kind = $2 and subject_id = $3";
-    let row = connection.query_one_raw(sql(connection, text, subject.values(tenant))).await?;
-    Ok(row.ok_or(StoreError::Impossible("a maximum has no row"))?.try_get("", "length")?)
+    store::count(connection, text, subject.values(tenant)).await
 }

@@ -2,7 +2,7 @@
 
 use mesh::{
     Slug, StoreError, Tenant, Time,
-    store::{lock_clause, sql},
+    store::{self, lock_clause, sql},
 };
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult as _, Value};
 
@@ -116,8 +116,7 @@ fn rows(tenant: &Tenant, filter: &Filter) -> (String, Vec<Value>) {
 
 async fn total(connection: &impl ConnectionTrait, rows: &str, values: Vec<Value>) -> Result<i64, StoreError> {
     let text = format!("select count(*) as total from {rows}");
-    let row = connection.query_one_raw(sql(connection, &text, values)).await?;
-    Ok(row.ok_or(StoreError::Impossible("a count has no row"))?.try_get("", "total")?)
+    store::count(connection, &text, values).await
 }
 
 /// Writes that the organization was changed.

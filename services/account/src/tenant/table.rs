@@ -1,6 +1,9 @@
 //! The rows of `tenants`, and every statement on them. They alone belong to no tenant.
 
-use mesh::{StoreError, Tenant, store::sql};
+use mesh::{
+    StoreError, Tenant,
+    store::{self, sql},
+};
 use sea_orm::{ConnectionTrait, FromQueryResult as _};
 
 use super::Record;
@@ -37,6 +40,5 @@ pub(super) async fn list(
 
 /// How many tenants there are.
 pub(super) async fn count(connection: &impl ConnectionTrait) -> Result<i64, StoreError> {
-    let row = connection.query_one_raw(sql(connection, "select count(*) as total from tenants", [])).await?;
-    Ok(row.ok_or(StoreError::Impossible("a count has no row"))?.try_get("", "total")?)
+    store::count(connection, "select count(*) as total from tenants", []).await
 }

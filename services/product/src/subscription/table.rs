@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use mesh::{
     StoreError, Tenant,
-    store::{placeholders, sql},
+    store::{self, placeholders, sql},
 };
 use sea_orm::{ConnectionTrait, FromQueryResult as _, Value};
 
@@ -39,8 +39,7 @@ pub(super) async fn count(
 ) -> Result<i64, StoreError> {
     let (conditions, values) = conditions(tenant, filter);
     let text = format!("select count(*) as total from subscriptions where {conditions}");
-    let row = connection.query_one_raw(sql(connection, &text, values)).await?;
-    Ok(row.ok_or(StoreError::Impossible("a count has no row"))?.try_get("", "total")?)
+    store::count(connection, &text, values).await
 }
 
 /// What a filter asks of a row. A filter that is not set leaves no condition behind, so that an index serves the rest.
