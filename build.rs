@@ -2,6 +2,7 @@
 //! rpc, so that the mesh can read it.
 
 use std::{
+    collections::BTreeMap,
     env,
     error::Error,
     fmt::Write as _,
@@ -9,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use prost::Message as _;
+use prost_reflect::DescriptorPool;
 use prost_types::{FileDescriptorSet, MethodDescriptorProto, method_options::IdempotencyLevel};
 
 #[allow(clippy::disallowed_methods, reason = "cargo tells build scripts by the environment")]
@@ -19,9 +20,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto/trivet");
 
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let contract = protox::compile(proto_files(Path::new("proto/trivet"))?, ["proto"])?;
-    fs::write(out.join("descriptors.bin"), contract.encode_to_vec())?;
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).include_source_info(true).open_files(proto_files(Path::new("proto/trivet"))?)?;
+    let contract = compiler.file_descriptor_set();
+    // Not encoded from `contract`, which knows no options of our own.
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     fs::write(out.join("methods.rs"), method_table(&contract)?)?;
+    fs::write(out.join("events.rs"), event_table(&compiler.descriptor_pool())?)?;
     tonic_prost_build::configure().build_transport(false).compile_fds(contract)?;
     Ok(())
 }
@@ -62,6 +67,34 @@ fn method_table(contract: &FileDescriptorSet) -> Result<String, Box<dyn Error>> 
     let mut source = String::new();
     writeln!(source, "/// Every rpc of the contract, sorted by path.")?;
     writeln!(source, "pub const METHODS: &[Method] = &[\n{}\n];", lines.join("\n"))?;
+    Ok(source)
+}
+
+/// The source of `EVENTS`, and of what makes each of their messages an `Event`.
+fn event_table(contract: &DescriptorPool) -> Result<String, Box<dyn Error>> {
+    const OPTION: &str = "trivet.mesh.v1.event_type";
+    let option =
+        contract.get_extension_by_name(OPTION).ok_or_else(|| format!("the contract has no option {OPTION}"))?;
+    let mut events = BTreeMap::new();
+    for message in contract.all_messages().filter(|message| message.options().has_extension(&option)) {
+        let kind = message.options().get_extension(&option).as_str().unwrap_or_default().to_owned();
+        if let Some(other) = events.insert(kind.clone(), message.full_name().to_owned()) {
+            return Err(format!("{other} and {} are both events of type {kind:?}", message.full_name()).into());
+        }
+    }
+    let mut source = String::new();
+    writeln!(source, "/// Every event of the contract, sorted by type.")?;
+    writeln!(source, "pub const EVENTS: &[EventKind] = &[")?;
+    for (kind, message) in &events {
+        writeln!(source, "    EventKind {{ kind: {kind:?}, message: {message:?} }},")?;
+    }
+    writeln!(source, "];")?;
+    for (kind, message) in &events {
+        let path = message.trim_start_matches("trivet.").replace('.', "::");
+        writeln!(source, "impl Event for {path} {{")?;
+        writeln!(source, "    const KIND: EventKind = EventKind {{ kind: {kind:?}, message: {message:?} }};")?;
+        writeln!(source, "}}")?;
+    }
     Ok(source)
 }
 

@@ -59,6 +59,23 @@ pub struct Method {
 
 include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
+/// One kind of event as the contract declares it, with `option (trivet.mesh.v1.event_type)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventKind {
+    /// The CloudEvents `type`, `user.created`.
+    pub kind: &'static str,
+    /// The full name of the message that is its data, `trivet.account.v1.UserCreated`.
+    pub message: &'static str,
+}
+
+/// A message that is the data of an event.
+pub trait Event: prost::Message + Default {
+    /// What kind of event.
+    const KIND: EventKind;
+}
+
+include!(concat!(env!("OUT_DIR"), "/events.rs"));
+
 /// Finds an rpc of the contract by its path, `/package.Service/Method`.
 pub fn method(path: &str) -> Option<&'static Method> {
     METHODS.binary_search_by(|method| method.path.cmp(path)).ok().and_then(|at| METHODS.get(at))

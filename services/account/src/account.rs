@@ -1,6 +1,7 @@
 //! The account: what there is to know of a person, what may be written to it, and the one way in which that is done.
 
 mod email;
+mod events;
 pub(crate) mod fold;
 pub(crate) mod rpc;
 mod table;
@@ -180,6 +181,7 @@ impl<C> Amendment<C> {
         let fields = before.differing(&after);
         let what = What { action: self.action, fields: &fields, reason: &self.reason };
         history::record(transaction, author, &subject, what).await?;
+        after.tell(transaction, author, self.action, Some(&before)).await?;
         if self.action == Action::Erased {
             history::forget(transaction, &author.tenant, &subject).await?;
         }

@@ -6,6 +6,7 @@ mod table;
 
 use mesh::{
     Clock, Context, Slug, StoreError, Tenant, Time, UserId,
+    events::Origin,
     store::{Row, Transaction},
     text_enum,
 };
@@ -47,10 +48,12 @@ pub(crate) enum Subject<'s> {
 }
 
 /// Whose change it is, in which call, and when.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Author {
     pub(crate) tenant: Tenant,
     pub(crate) now: Time,
+    /// Where its events come from.
+    pub(crate) origin: Origin,
     actor: String,
     request_id: String,
 }
@@ -61,6 +64,7 @@ impl Author {
         Self {
             tenant: context.tenant.clone(),
             now: clock.now(),
+            origin: Origin::of(context, clock),
             actor: context.caller.to_string(),
             request_id: context.request_id.to_string(),
         }
@@ -80,7 +84,7 @@ pub(crate) struct Entry {
 }
 
 /// Writes down one change, in the transaction that makes it and under the lock of what it changes. Every write of this
-/// service comes here: it is where the change's event belongs, too.
+/// service comes here.
 pub(crate) async fn record(
     transaction: &Transaction,
     author: &Author,

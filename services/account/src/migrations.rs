@@ -7,7 +7,7 @@ mod m0004_organizations;
 mod m0005_api_keys;
 
 use mesh::{
-    claim,
+    claim, events,
     store::{Migration, SECRETS},
 };
 
@@ -20,5 +20,6 @@ pub(crate) fn all() -> Vec<Migration> {
         m0003_history::MIGRATION,
         m0004_organizations::MIGRATION,
         m0005_api_keys::MIGRATION,
+        events::MIGRATION,
     ]
 }

@@ -95,6 +95,7 @@ impl Draft {
         }
         let what = What { action: Action::Created, fields: &["email", "name", "subscription_tier"], reason: "" };
         history::record(transaction, author, &Subject::Account(&self.user_id), what).await?;
+        draft.tell(transaction, author, Action::Created, None).await?;
         Ok((Some(draft), true))
     }
 

@@ -29,6 +29,7 @@ pub mod store;
 pub use store::{Store, StoreError};
 
 pub mod claim;
+pub mod events;
 pub mod id;
 pub mod page;
 pub mod text;

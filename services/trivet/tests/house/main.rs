@@ -18,6 +18,7 @@ mod catalog;
 mod deductions;
 mod directory;
 mod erasure;
+mod events;
 mod ledger;
 mod organizations;
 mod overview;
