@@ -179,7 +179,7 @@ impl<C> Amendment<C> {
         table::update(transaction, &author.tenant, &after).await?;
         let subject = Subject::Account(&self.user_id);
         let fields = before.differing(&after);
-        let what = What { action: self.action, fields: &fields, reason: &self.reason };
+        let what = What { action: self.action.as_str(), fields: &fields, reason: &self.reason };
         history::record(transaction, author, &subject, what).await?;
         after.tell(transaction, author, self.action, Some(&before)).await?;
         if self.action == Action::Erased {

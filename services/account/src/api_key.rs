@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use mesh::{
     Clock, Context, RequestId, Slug, Store, StoreError, Tenant, Time,
-    claim::{Claim, Decision, Taken},
+    claim::{self, Claim, Decision, Taken},
     store::{Column, Row, Transaction},
     text_enum,
 };
@@ -23,7 +23,7 @@ use secret::Secret;
 use usage::Usage;
 
 use crate::{
-    history::{self, Action, Author, Subject, What},
+    history::{self, Author, Subject, What},
     tenant,
 };
 
@@ -157,19 +157,9 @@ impl ApiKeys {
         let key = draft.key(&secret, author.now);
         let input = (author, claim, key, secret.digest());
         let unit = self.store.unit(context).claimed().run(input, |(author, claim, key, digest), transaction| {
-            Box::pin(async move {
-                if let Some(seen) = claim.take(transaction, author.now).await? {
-                    return Ok(seen.decision());
-                }
-                table::insert(transaction, &author.tenant, key, digest).await?;
-                let what = What { action: Action::Created, fields: &[], reason: "" };
-                history::record(transaction, author, &Subject::ApiKey(key.key_id.as_str()), what).await?;
-                let made: Decision<Key, Taken> = Ok(key.clone());
-                claim.keep(transaction, &made).await?;
-                Ok(made)
-            })
+            Box::pin(claim::once(Some(claim), transaction, author.now, insert(author, key, digest, transaction)))
         });
-        let kept = unit.await?;
+        let (kept, _) = unit.await?;
         Ok(kept.map(|kept| told(kept, secret)).map_err(Refused::RequestId))
     }
 
@@ -217,6 +207,18 @@ fn told(kept: Key, secret: Secret) -> (Key, Option<Secret>) {
     (kept, ours.then_some(secret))
 }
 
+async fn insert(
+    author: &Author,
+    key: &Key,
+    digest: &[u8],
+    transaction: &Transaction,
+) -> Result<Decision<Key, Taken>, StoreError> {
+    table::insert(transaction, &author.tenant, key, digest).await?;
+    let what = What { action: "CREATED", fields: &[], reason: "" };
+    history::record(transaction, author, &Subject::ApiKey(key.key_id.as_str()), what).await?;
+    Ok(Ok(key.clone()))
+}
+
 async fn revoke(author: &Author, key_id: &Slug, transaction: &Transaction) -> Result<Result<Key, Refused>, StoreError> {
     let Some(key) = table::lock(transaction, &author.tenant, key_id).await? else {
         return Ok(Err(Refused::NoKey(key_id.clone())));
@@ -225,7 +227,7 @@ async fn revoke(author: &Author, key_id: &Slug, transaction: &Transaction) -> Re
         return Ok(Ok(key));
     }
     table::revoke(transaction, &author.tenant, key_id, author.now).await?;
-    let what = What { action: Action::Revoked, fields: &["revoke_time"], reason: "" };
+    let what = What { action: "REVOKED", fields: &["revoke_time"], reason: "" };
     history::record(transaction, author, &Subject::ApiKey(key_id.as_str()), what).await?;
     Ok(Ok(Key { revoke_time: Some(author.now), ..key }))
 }

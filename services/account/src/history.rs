@@ -14,7 +14,7 @@ use mesh::{
 use crate::account::{self, Accounts, Refused};
 
 text_enum! {
-    /// What was done.
+    /// What was done to an account.
     pub(crate) enum Action {
         /// It came to be.
         Created = "CREATED",
@@ -30,12 +30,6 @@ text_enum! {
         Restored = "RESTORED",
         /// The personal data of an account was destroyed.
         Erased = "ERASED",
-        /// Somebody became a member of an organization, or changed role.
-        MemberAdded = "MEMBER_ADDED",
-        /// Somebody left an organization.
-        MemberRemoved = "MEMBER_REMOVED",
-        /// An API key was revoked.
-        Revoked = "REVOKED",
     }
 }
 
@@ -71,7 +65,7 @@ impl Author {
     }
 }
 
-/// One change.
+/// One change of an account.
 #[derive(Clone, Debug, Row)]
 pub(crate) struct Entry {
     pub(crate) sequence: i64,
@@ -96,7 +90,8 @@ pub(crate) async fn record(
 
 /// What a line says beside whose it is.
 pub(crate) struct What<'w> {
-    pub(crate) action: Action,
+    /// What was done; of an account, one of [`Action`].
+    pub(crate) action: &'w str,
     /// The names of the fields that changed.
     pub(crate) fields: &'w [&'w str],
     /// Why; empty where nobody said.

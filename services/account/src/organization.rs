@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mesh::{
     Clock, Context, RequestId, Slug, Store, StoreError, Tenant, Time, UserId,
-    claim::{Claim, Taken},
+    claim::{self, Claim, Taken},
     store::{Row, Transaction},
     text_enum,
 };
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     account::{self, Standing},
-    history::{self, Action, Author, Subject, What},
+    history::{self, Author, Subject, What},
 };
 
 pub(crate) use rpc::server;
@@ -148,10 +148,13 @@ impl Organizations {
         context: &Context,
         draft: Draft,
     ) -> Result<Result<(Organization, bool), Refused>, StoreError> {
+        let claim = draft.claim(&context.tenant);
         let unit = self.store.unit(context);
-        let unit = if draft.request_id.is_some() { unit.claimed() } else { unit };
-        let input = (Author::of(context, &self.clock), draft);
-        let made = unit.run(input, |(author, draft), transaction| Box::pin(draft.run(author, transaction)));
+        let unit = if claim.is_some() { unit.claimed() } else { unit };
+        let input = (Author::of(context, &self.clock), claim, draft);
+        let made = unit.run(input, |(author, claim, draft), transaction| {
+            Box::pin(claim::once(claim.as_ref(), transaction, author.now, draft.make(author, transaction)))
+        });
         let (decided, before) = made.await?;
         Ok(decided.map(|organization| (organization, before)))
     }
@@ -243,24 +246,6 @@ impl Draft {
         self.request_id.as_ref().map(|request_id| Claim::new(tenant, request_id, "CreateOrganization", &fields))
     }
 
-    async fn run(
-        &self,
-        author: &Author,
-        transaction: &Transaction,
-    ) -> Result<(Result<Organization, Refused>, bool), StoreError> {
-        let claim = self.claim(&author.tenant);
-        if let Some(claim) = &claim
-            && let Some(seen) = claim.take(transaction, author.now).await?
-        {
-            return Ok((seen.decision(), true));
-        }
-        let decided = self.make(author, transaction).await?;
-        if let Some(claim) = &claim {
-            claim.keep(transaction, &decided).await?;
-        }
-        Ok((decided, false))
-    }
-
     async fn make(
         &self,
         author: &Author,
@@ -279,7 +264,7 @@ impl Draft {
         let (organization_id, user_id) = (organization.organization_id.clone(), self.owner_user_id.clone());
         let owner = Member { organization_id, user_id, role: Role::Owner, create_time, update_time };
         table::put(transaction, &author.tenant, &organization, &owner).await?;
-        let what = What { action: Action::Created, fields: &["name", "owner"], reason: "" };
+        let what = What { action: "CREATED", fields: &["name", "owner"], reason: "" };
         history::record(transaction, author, &Subject::Organization(&self.organization_id), what).await?;
         Ok(Ok(organization))
     }
@@ -311,7 +296,7 @@ impl Place {
             Verdict::Granted => {}
         }
         table::put(transaction, &author.tenant, &organization, &member).await?;
-        self.note(author, now, Action::MemberAdded, transaction).await?;
+        self.note(author, now, "MEMBER_ADDED", transaction).await?;
         Ok(Ok(member))
     }
 
@@ -327,7 +312,7 @@ impl Place {
             Verdict::Granted => {}
         }
         table::delete(transaction, &author.tenant, self).await?;
-        self.note(author, organization.next_moment(author), Action::MemberRemoved, transaction).await?;
+        self.note(author, organization.next_moment(author), "MEMBER_REMOVED", transaction).await?;
         Ok(Ok(true))
     }
 
@@ -349,7 +334,7 @@ impl Place {
         &self,
         author: &Author,
         now: Time,
-        action: Action,
+        action: &str,
         transaction: &Transaction,
     ) -> Result<(), StoreError> {
         table::touch(transaction, &author.tenant, &self.organization_id, now).await?;

@@ -93,7 +93,8 @@ impl Draft {
         if !account::insert(transaction, &author.tenant, &draft).await? {
             return Ok((account::find(transaction, &author.tenant, &self.user_id).await?, false));
         }
-        let what = What { action: Action::Created, fields: &["email", "name", "subscription_tier"], reason: "" };
+        let what =
+            What { action: Action::Created.as_str(), fields: &["email", "name", "subscription_tier"], reason: "" };
         history::record(transaction, author, &Subject::Account(&self.user_id), what).await?;
         draft.tell(transaction, author, Action::Created, None).await?;
         Ok((Some(draft), true))

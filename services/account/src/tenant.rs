@@ -8,7 +8,7 @@ mod table;
 
 use mesh::{
     Clock, Context, RequestId, Store, StoreError, Tenant, Time,
-    claim::{Claim, Taken},
+    claim::{self, Claim, Taken},
     store::{Row, Transaction},
 };
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use rpc::server;
 pub(crate) use table::find;
 
-use crate::history::{self, Action, Author, Subject, What};
+use crate::history::{self, Author, Subject, What};
 
 /// A tenant, as its row holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Row, Serialize, Deserialize)]
@@ -63,21 +63,11 @@ impl Tenants {
         let unit = self.store.unit(context);
         let unit = if claim.is_some() { unit.claimed() } else { unit };
         let input = (Author::of(context, &self.clock), claim, draft);
-        unit.run(input, |(author, claim, draft), transaction| {
-            Box::pin(async move {
-                if let Some(claim) = claim
-                    && let Some(seen) = claim.take::<Record, Refused>(transaction, author.now).await?
-                {
-                    return Ok(seen.decision().map(|record| (record, true)));
-                }
-                let decided = draft.make(author, transaction).await?;
-                if let Some(claim) = claim {
-                    claim.keep(transaction, &decided).await?;
-                }
-                Ok(decided.map(|record| (record, false)))
-            })
-        })
-        .await
+        let made = unit.run(input, |(author, claim, draft), transaction| {
+            Box::pin(claim::once(claim.as_ref(), transaction, author.now, draft.make(author, transaction)))
+        });
+        let (decided, before) = made.await?;
+        Ok(decided.map(|record| (record, before)))
     }
 
     /// The tenant with this id.
@@ -108,7 +98,7 @@ impl Draft {
         if !table::insert(transaction, &record).await? {
             return Ok(Err(Refused::IdTaken(record.tenant_id)));
         }
-        let what = What { action: Action::Created, fields: &[], reason: "" };
+        let what = What { action: "CREATED", fields: &[], reason: "" };
         history::record(transaction, author, &Subject::Tenant(&record.tenant_id), what).await?;
         Ok(Ok(record))
     }

@@ -6,7 +6,7 @@ mod tests;
 
 use mesh::{
     Clock, Context, RequestId, Slug, Store, StoreError, Tenant, Time, UserId,
-    claim::{Claim, Taken, Voiding},
+    claim::{self, Claim, Taken, Voiding},
     id,
     store::Transaction,
 };
@@ -136,17 +136,16 @@ struct Deducting {
 
 impl Deducting {
     async fn run(&self, transaction: &Transaction) -> Result<Decided, StoreError> {
-        if let Some(seen) = self.claim.take(transaction, self.now).await? {
-            return Ok((seen.decision(), true));
-        }
+        claim::once(Some(&self.claim), transaction, self.now, self.carry_out(transaction)).await
+    }
+
+    async fn carry_out(&self, transaction: &Transaction) -> Result<Result<Posted, Refused>, StoreError> {
         let Order { user_id, amount, .. } = &self.order;
         let wallet = ledger::lock_wallet(transaction, &self.tenant, user_id, amount.currency()).await?;
-        let decided = match decide(&self.order, wallet.as_ref()) {
+        Ok(match decide(&self.order, wallet.as_ref()) {
             Err(refused) => Err(refused),
             Ok(wallet) => Ok(self.apply(transaction, wallet).await?),
-        };
-        self.claim.keep(transaction, &decided).await?;
-        Ok((decided, false))
+        })
     }
 
     async fn apply(&self, transaction: &Transaction, wallet: &Wallet) -> Result<Posted, StoreError> {

@@ -6,7 +6,7 @@ mod tests;
 
 use mesh::{
     Clock, Context, RequestId, Store, StoreError, Tenant, Time, UserId,
-    claim::{Claim, Taken},
+    claim::{self, Claim, Taken},
     id,
     store::Transaction,
 };
@@ -139,18 +139,17 @@ struct Paying {
 
 impl Paying {
     async fn run(&self, transaction: &Transaction) -> Result<Decided, StoreError> {
-        if let Some(seen) = self.claim.take(transaction, self.now).await? {
-            return Ok((seen.decision(), true));
-        }
+        claim::once(Some(&self.claim), transaction, self.now, self.carry_out(transaction)).await
+    }
+
+    async fn carry_out(&self, transaction: &Transaction) -> Result<Result<Posted, Refused>, StoreError> {
         let Payment { user_id, amount, .. } = &self.payment;
         let new = Wallet::empty(user_id.clone(), amount.currency(), self.now);
         let held = ledger::lock_wallet(transaction, &self.tenant, user_id, amount.currency()).await?;
-        let decided = match decide(&self.payment, self.standing, held.as_ref().unwrap_or(&new)) {
+        Ok(match decide(&self.payment, self.standing, held.as_ref().unwrap_or(&new)) {
             Err(refused) => Err(refused),
             Ok(()) => Ok(self.credit(transaction, held, &new).await?),
-        };
-        self.claim.keep(transaction, &decided).await?;
-        Ok((decided, false))
+        })
     }
 
     async fn credit(

@@ -119,6 +119,28 @@ impl From<Taken> for Refusal {
     }
 }
 
+/// Decides once under a request id: who takes the id decides and keeps the decision, and everybody after gets that one.
+/// Says whether it was decided before. Without a claim it is decided each time; `decide` is not begun where it is not
+/// needed.
+pub async fn once<A, R>(
+    claim: Option<&Claim>,
+    transaction: &impl ConnectionTrait,
+    now: Time,
+    decide: impl Future<Output = Result<Decision<A, R>, StoreError>>,
+) -> Result<(Decision<A, R>, bool), StoreError>
+where
+    A: Serialize + DeserializeOwned,
+    R: Serialize + DeserializeOwned + From<Taken>,
+{
+    let Some(claim) = claim else { return Ok((decide.await?, false)) };
+    if let Some(seen) = claim.take(transaction, now).await? {
+        return Ok((seen.decision(), true));
+    }
+    let decision = decide.await?;
+    claim.keep(transaction, &decision).await?;
+    Ok((decision, false))
+}
+
 #[derive(FromQueryResult)]
 struct Row {
     method: String,

@@ -1,27 +1,24 @@
 //! The life of a process: bind every port, open the stores, serve, and go away without failing a call.
 
+mod role;
+
+pub use role::{Parts, Peers, Role, Services};
+
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use http::Request;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{
-    body::Body,
-    server::NamedService,
-    service::{Routes, RoutesBuilder},
-};
-use tower::Service;
+use tonic::service::Routes;
 use tracing::{info, warn};
 
 use crate::{
-    Background, CallSettings, Clock, Peer, Target, Telemetry, TokenKey, admin,
+    Background, CallSettings, Clock, Target, Telemetry, admin,
     health::{HealthService, Life, Phase},
     serve::{self, Serving, accept::Ending},
     store::{Location, Migration, Store, StoreError},
@@ -67,81 +64,6 @@ impl Default for ServerSettings {
             announce_ms: 5_000,
             grace_ms: 20_000,
         }
-    }
-}
-
-/// One service of the house, ready to be started.
-pub struct Role {
-    /// `billing`.
-    pub name: &'static str,
-    /// Its schema, step by step.
-    pub migrations: Vec<Migration>,
-    /// Settings of its PostgreSQL connections beyond those that all have: name and value.
-    pub postgres: &'static [(&'static str, &'static str)],
-    /// Makes its rpcs from what the process gives it.
-    pub services: Box<dyn FnOnce(Parts) -> Result<Services, StartError> + Send>,
-}
-
-/// What a role is made from.
-pub struct Parts {
-    /// Its database, migrated.
-    pub store: Store,
-    /// The time.
-    pub clock: Clock,
-    /// What its page tokens are authenticated with.
-    pub tokens: TokenKey,
-    /// The other services.
-    pub peers: Peers,
-    /// Where it does what no call asks for.
-    pub background: Background,
-    /// For instruments of its own.
-    pub telemetry: Arc<Telemetry>,
-}
-
-/// The rpcs of one role.
-#[derive(Default)]
-pub struct Services {
-    routes: RoutesBuilder,
-    names: Vec<&'static str>,
-}
-
-impl Services {
-    /// Adds a generated server.
-    #[must_use]
-    pub fn with<S>(mut self, server: S) -> Self
-    where
-        S: Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send,
-    {
-        self.routes.add_service(server);
-        self.names.push(S::NAME);
-        self
-    }
-}
-
-/// The other services, by name.
-#[derive(Clone)]
-pub struct Peers {
-    targets: Arc<BTreeMap<&'static str, Target>>,
-    telemetry: Arc<Telemetry>,
-    settings: CallSettings,
-}
-
-impl Peers {
-    /// The channel to a service that the role cannot do without.
-    pub fn get(&self, name: &'static str) -> Result<Peer, StartError> {
-        self.find(name).ok_or(StartError::NoPeer(name))
-    }
-
-    /// The channel to a service that the role can do without; `None` where nobody said where it is.
-    pub fn find(&self, name: &'static str) -> Option<Peer> {
-        let target = self.targets.get(name)?;
-        Some(Peer::new(name, target, self.telemetry.clone(), self.settings))
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use mesh::{
     Clock, Context, RequestId, Slug, Store, StoreError, Tenant, Time,
-    claim::{Claim, Taken},
+    claim::{self, Claim, Taken},
     store::Row,
     text_enum,
 };
@@ -160,20 +160,14 @@ impl Catalog {
         let (decided, before) = unit
             .run(input, |(tenant, claim, product), transaction| {
                 Box::pin(async move {
-                    if let Some(claim) = claim
-                        && let Some(seen) = claim.take(transaction, product.create_time).await?
-                    {
-                        return Ok((seen.decision(), true));
-                    }
-                    let decided = if table::insert(transaction, tenant, product).await? {
-                        Ok(product.clone())
-                    } else {
-                        Err(Refused::IdTaken(product.product_id.clone()))
-                    };
-                    if let Some(claim) = claim {
-                        claim.keep(transaction, &decided).await?;
-                    }
-                    Ok((decided, false))
+                    claim::once(claim.as_ref(), transaction, product.create_time, async {
+                        Ok(if table::insert(transaction, tenant, product).await? {
+                            Ok(product.clone())
+                        } else {
+                            Err(Refused::IdTaken(product.product_id.clone()))
+                        })
+                    })
+                    .await
                 })
             })
             .await?;

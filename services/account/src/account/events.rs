@@ -43,8 +43,6 @@ impl Account {
                 let erased = self.status == Standing::Erased;
                 publish(transaction, &author.origin, about, &UserDeleted { user_id, erased }).await
             }
-            // Nobody else has these done to an account.
-            Action::MemberAdded | Action::MemberRemoved | Action::Revoked => Ok(()),
         }
     }
 }

@@ -37,8 +37,6 @@ impl From<Action> for AccountAction {
             Action::Deleted => Self::Deleted,
             Action::Restored => Self::Restored,
             Action::Erased => Self::Erased,
-            // These stand in the histories of organizations and keys, which no rpc shows.
-            Action::MemberAdded | Action::MemberRemoved | Action::Revoked => Self::Unspecified,
         }
     }
 }

@@ -268,7 +268,7 @@ async fn a_key_shows_within_seconds_when_it_was_last_used() {
                 if let Some(time) = list(house, "default").await.remove(0).last_used_time {
                     return time;
                 }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::task::yield_now().await;
             }
         });
         assert_eq!(seen.await.expect("it was written down in time"), used.to_wire());

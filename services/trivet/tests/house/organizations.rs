@@ -1,6 +1,7 @@
 //! Organizations and their members, as their callers see them.
 
 mod lists;
+mod meanwhile;
 mod members;
 
 use mesh::{Store, store::sql};

@@ -1,0 +1,85 @@
+//! What a process is made of: roles, what each is made from, and how they reach each other.
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+
+use http::Request;
+use tonic::{body::Body, server::NamedService, service::RoutesBuilder};
+use tower::Service;
+
+use super::StartError;
+use crate::{Background, CallSettings, Clock, Peer, Store, Target, Telemetry, TokenKey, store::Migration};
+
+/// One service of the house, ready to be started.
+pub struct Role {
+    /// `billing`.
+    pub name: &'static str,
+    /// Its schema, step by step.
+    pub migrations: Vec<Migration>,
+    /// Settings of its PostgreSQL connections beyond those that all have: name and value.
+    pub postgres: &'static [(&'static str, &'static str)],
+    /// Makes its rpcs from what the process gives it.
+    pub services: Box<dyn FnOnce(Parts) -> Result<Services, StartError> + Send>,
+}
+
+/// What a role is made from.
+pub struct Parts {
+    /// Its database, migrated.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// What its page tokens are authenticated with.
+    pub tokens: TokenKey,
+    /// The other services.
+    pub peers: Peers,
+    /// Where it does what no call asks for.
+    pub background: Background,
+    /// For instruments of its own.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// The rpcs of one role.
+#[derive(Default)]
+pub struct Services {
+    pub(super) routes: RoutesBuilder,
+    pub(super) names: Vec<&'static str>,
+}
+
+impl Services {
+    /// Adds a generated server.
+    #[must_use]
+    pub fn with<S>(mut self, server: S) -> Self
+    where
+        S: Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send,
+    {
+        self.routes.add_service(server);
+        self.names.push(S::NAME);
+        self
+    }
+}
+
+/// The other services, by name.
+#[derive(Clone)]
+pub struct Peers {
+    pub(super) targets: Arc<BTreeMap<&'static str, Target>>,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) settings: CallSettings,
+}
+
+impl Peers {
+    /// The channel to a service that the role cannot do without.
+    pub fn get(&self, name: &'static str) -> Result<Peer, StartError> {
+        self.find(name).ok_or(StartError::NoPeer(name))
+    }
+
+    /// The channel to a service that the role can do without; `None` where nobody said where it is.
+    pub fn find(&self, name: &'static str) -> Option<Peer> {
+        let target = self.targets.get(name)?;
+        Some(Peer::new(name, target, self.telemetry.clone(), self.settings))
+    }
+}
