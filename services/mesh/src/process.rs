@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::{info, warn};
@@ -30,10 +30,11 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// How long callers of the admin port may take to hear that it closes.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
-/// How long work that no call asked for may take to come to its end.
+/// How long work that no call asked for may take to come to its end; the rest of [`STORE_GRACE`] is the databases'.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(5);
 
-/// How long a database may take to end the units that are under way.
+/// How long everything that writes may take to end, all databases together. With what a drain waits before, it is less
+/// than the 40 s that deploy/ grants a process.
 const STORE_GRACE: Duration = Duration::from_secs(10);
 
 /// Settings of the process itself.
@@ -340,11 +341,12 @@ impl Running {
         }
         self.ending.force.cancel();
         self.ending.connections.wait().await;
+        let end = Instant::now() + STORE_GRACE;
         if tokio::time::timeout(BACKGROUND_GRACE, self.background.finish()).await.is_err() {
             warn!("Work in the background is still under way after {} s", BACKGROUND_GRACE.as_secs());
         }
         for store in &self.stores {
-            match tokio::time::timeout(STORE_GRACE, store.close()).await {
+            match tokio::time::timeout_at(end, store.close()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => warn!("A store did not close: {}", crate::chain(&error)),
                 Err(_) => warn!("A database does not answer; what was under way there is left to it"),
