@@ -30,6 +30,15 @@ pub mod billing {
     }
 }
 
+/// `trivet.mesh.v1`: what every service can be asked beside its own.
+#[allow(clippy::all, clippy::pedantic, clippy::restriction)]
+pub mod mesh {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("trivet.mesh.v1");
+    }
+}
+
 /// The encoded `google.protobuf.FileDescriptorSet` of the whole contract, comments included. Reflection serves it.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -12,7 +12,7 @@ use mesh::{
 };
 
 pub(crate) fn all() -> Vec<Migration> {
-    vec![
+    let mut steps = vec![
         SECRETS,
         m0001_accounts::MIGRATION,
         claim::MIGRATION,
@@ -20,6 +20,7 @@ pub(crate) fn all() -> Vec<Migration> {
         m0003_history::MIGRATION,
         m0004_organizations::MIGRATION,
         m0005_api_keys::MIGRATION,
-        events::MIGRATION,
-    ]
+    ];
+    steps.extend(events::MIGRATIONS);
+    steps
 }

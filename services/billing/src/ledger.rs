@@ -7,7 +7,7 @@ use mesh::{RequestId, Slug, StoreError, Tenant, Time, UserId, store::Transaction
 use money::{Amount, Currency};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use table::{Record, changes, find_by_request, find_wallet, lock_wallet, open_wallet};
+pub(crate) use table::{Record, changes, find_by_request, find_wallet, freeze_wallets, lock_wallet, open_wallet};
 
 text_enum! {
     /// Why money moved.

@@ -16,14 +16,17 @@ use mesh::{Role, Services};
 /// The port of the billing service where nothing else is said.
 pub const PORT: u16 = 8216;
 
-/// The billing service: a schema and its rpcs.
+/// The billing service: a schema, its rpcs, and what it does about events.
 pub fn role() -> Role {
     Role {
         name: "billing",
         migrations: migrations::all(),
         postgres: &[],
         services: Box::new(|parts| {
-            Ok(Services::default().with(deduction::server(&parts)).with(wallet::server(&parts)?))
+            Ok(Services::default()
+                .with(deduction::server(&parts))
+                .with(wallet::server(&parts)?)
+                .hearing(wallet::handlers()))
         }),
     }
 }

@@ -3,10 +3,12 @@
 mod m0001_ledger;
 
 use mesh::{
-    claim,
+    claim, events,
     store::{Migration, SECRETS},
 };
 
 pub(crate) fn all() -> Vec<Migration> {
-    vec![SECRETS, claim::MIGRATION, m0001_ledger::MIGRATION]
+    let mut steps = vec![SECRETS, claim::MIGRATION, m0001_ledger::MIGRATION];
+    steps.extend(events::MIGRATIONS);
+    steps
 }

@@ -1,5 +1,6 @@
 //! Wallets: money that users paid in, and everything that became of it.
 
+mod events;
 mod rpc;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use money::{Amount, Currency};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{self, Kind, Movement, Posted, Purpose, Record, Wallet};
+pub(crate) use events::handlers;
 pub(crate) use rpc::{no_wallet, read_amount, server};
 
 /// Money that a provider received for a user.

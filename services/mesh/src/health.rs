@@ -6,7 +6,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -57,6 +57,34 @@ impl Life {
     fn watch(&self) -> watch::Receiver<Phase> {
         self.0.subscribe()
     }
+
+    /// The stream up to its first error, that included, and no longer than the process takes calls: who hears DRAINING
+    /// goes on elsewhere.
+    pub(crate) fn until_leaving<T, S>(&self, stream: S) -> impl Stream<Item = Result<T, Status>> + use<T, S>
+    where
+        S: Stream<Item = Result<T, Status>>,
+    {
+        stream::unfold(Some((Box::pin(stream), self.watch())), async |going_on| {
+            let (mut stream, mut phases) = going_on?;
+            let item = tokio::select! {
+                biased;
+                () = left(&mut phases) => Some(Err(draining())),
+                item = stream.next() => item,
+            }?;
+            let going_on = item.is_ok().then_some((stream, phases));
+            Some((item, going_on))
+        })
+    }
+}
+
+/// Comes back once the process ends what would never end by itself.
+async fn left(phases: &mut watch::Receiver<Phase>) {
+    // A process that is gone altogether has left, too.
+    let _ = phases.wait_for(|phase| *phase == Phase::Leaving).await;
+}
+
+fn draining() -> Status {
+    Refusal::new(Reason::Draining, "the process is going away; another one answers").retry_after(RETRY_AFTER).into()
 }
 
 /// The health service of one port.
@@ -101,28 +129,15 @@ impl Health for HealthService {
         let name = request.into_inner().service;
         let service = self.clone();
         let phases = WatchStream::new(self.life.watch());
-        let statuses = phases.scan(None, move |last, phase| {
+        // A watch ends when its caller ends it, or with the process.
+        let news = phases.scan(None, move |last, phase| {
             let status = service.status(&name, phase);
             let news = (*last != Some(status)).then_some(Ok(response(status)));
             *last = Some(status);
-            // A watch ends when its caller ends it, or with the process.
-            std::future::ready(Some(if phase == Phase::Leaving { Some(Err(leaving())) } else { news }))
+            std::future::ready(Some(news))
         });
-        Ok(Response::new(Box::pin(until_error(statuses.filter_map(std::future::ready)))))
+        Ok(Response::new(Box::pin(self.life.until_leaving(news.filter_map(std::future::ready)))))
     }
-}
-
-/// The stream up to its first error, that included.
-fn until_error<T>(stream: impl Stream<Item = Result<T, Status>>) -> impl Stream<Item = Result<T, Status>> {
-    stream.scan(false, |ended, item| {
-        let item = (!*ended).then_some(item);
-        *ended = item.as_ref().is_none_or(Result::is_err);
-        std::future::ready(item)
-    })
-}
-
-fn leaving() -> Status {
-    Refusal::new(Reason::Draining, "the process is going away; another one answers").retry_after(RETRY_AFTER).into()
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {

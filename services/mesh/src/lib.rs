@@ -30,6 +30,7 @@ pub use store::{Store, StoreError};
 
 pub mod claim;
 pub mod events;
+pub use events::EventSettings;
 pub mod id;
 pub mod page;
 pub mod text;
@@ -42,6 +43,8 @@ pub use clock::{Clock, Time};
 
 mod health;
 pub use health::{Life, Phase};
+
+mod status;
 
 mod admin;
 

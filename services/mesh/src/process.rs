@@ -19,8 +19,10 @@ use tracing::{info, warn};
 
 use crate::{
     Background, CallSettings, Clock, Target, Telemetry, admin,
+    events::{self, EventSettings, Events},
     health::{HealthService, Life, Phase},
     serve::{self, Serving, accept::Ending},
+    status,
     store::{Location, Migration, Store, StoreError},
 };
 
@@ -88,6 +90,8 @@ pub struct Plan {
     pub peers: BTreeMap<&'static str, Target>,
     /// How peers are called.
     pub calls: CallSettings,
+    /// What carries events.
+    pub events: EventSettings,
     /// Logs, spans, metrics.
     pub telemetry: Arc<Telemetry>,
     /// The time.
@@ -130,6 +134,9 @@ pub enum StartError {
         #[source]
         source: StoreError,
     },
+    /// The bus that the settings name cannot be one.
+    #[error("events.nats_url cannot be used: {0}")]
+    Events(String),
     /// Reflection cannot be built from the contract.
     #[error("the contract cannot be reflected")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -192,6 +199,7 @@ impl Bound {
     /// readiness NOT_SERVING; dropping the future gives up.
     pub async fn start(self) -> Result<Running, StartError> {
         let Self { plan, admin, listeners } = self;
+        let began = Instant::now();
         let life = Life::default();
         let ending = Ending::default();
         let (admin_end, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -216,6 +224,7 @@ impl Bound {
             addresses.iter().map(|(name, address)| (*name, Target::from(*address))).collect();
         targets.extend(plan.peers);
         let peers = Peers { targets: Arc::new(targets), telemetry: plan.telemetry.clone(), settings: plan.calls };
+        let mut events = Events::new(&plan.events, &plan.clock, &plan.telemetry).await.map_err(StartError::Events)?;
         let mut stores = Vec::new();
         for (placement, listener) in plan.placements.into_iter().zip(listeners) {
             let Role { name, migrations, postgres, services } = placement.role;
@@ -225,18 +234,23 @@ impl Bound {
             stores.push(store.clone());
             let (clock, telemetry) = (plan.clock.clone(), plan.telemetry.clone());
             let parts = Parts {
-                store,
+                store: store.clone(),
                 clock: clock.clone(),
                 tokens,
                 peers: peers.clone(),
                 background: background.clone(),
                 telemetry: telemetry.clone(),
             };
-            let routes = with_health_and_reflection(services(parts)?, &life)?;
+            let status = status::Subject { role: name, parts: &parts, life: &life, began };
+            let every_port = (status.server(vec![events.check(&store)]), events::server(name, &parts, &life));
+            let mut services = services(parts)?.with(every_port.0).with(every_port.1);
+            events.add(name, &store, std::mem::take(&mut services.handlers));
+            let routes = with_health_and_reflection(services, &life)?;
             let default_deadline = Duration::from_millis(plan.server.deadline_ms);
             let serving = Serving { role: name, telemetry, clock, default_deadline };
             tasks.spawn(serve::accept::accept(listener, serve::stack(&serving, routes), ending.clone()));
         }
+        events.start(&background);
         life.enter(Phase::Serving);
         for guard in undo {
             guard.disarm();
@@ -261,9 +275,11 @@ fn address_of(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
 }
 
-/// The full names of these roles' services, each once.
+/// The full names of these roles' services, and of those that every role has, each once.
 fn contract_services(placements: &[Placement]) -> Vec<&'static str> {
-    let ours = |name: &&str| placements.iter().any(|place| name.starts_with(&format!("trivet.{}.", place.role.name)));
+    let of_role =
+        |name: &&str| placements.iter().any(|place| name.starts_with(&format!("trivet.{}.", place.role.name)));
+    let ours = |name: &&str| *name == events::SERVICE_NAME || of_role(name);
     let name = |method: &trivet_proto::Method| method.path.trim_start_matches('/').split('/').next();
     let mut names: Vec<_> = trivet_proto::METHODS.iter().filter_map(name).filter(ours).collect();
     names.dedup();
@@ -300,7 +316,7 @@ async fn open_store(
 
 /// Every port can say what it serves and how it is.
 fn with_health_and_reflection(services: Services, life: &Life) -> Result<Routes, StartError> {
-    let Services { mut routes, names } = services;
+    let Services { mut routes, names, .. } = services;
     let builder = || {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(trivet_proto::DESCRIPTORS)

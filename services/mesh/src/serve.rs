@@ -16,6 +16,7 @@ use tower::{Service, ServiceBuilder};
 
 use crate::{Telemetry, stack::stage};
 
+pub(crate) use complete::ended;
 pub(crate) use deadline::{GRPC_TIMEOUT, write as write_timeout};
 pub(crate) use identity::TENANT;
 pub(crate) use trace::REQUEST_ID;

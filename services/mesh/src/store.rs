@@ -6,6 +6,7 @@
 
 mod columns;
 mod error;
+mod lead;
 mod migrate;
 mod open;
 mod unit;
@@ -13,11 +14,12 @@ mod unit;
 use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, Statement, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 pub use columns::UnknownName;
 pub use error::StoreError;
+pub(crate) use lead::{Candidate, Lead};
 pub use migrate::{Migration, MigrationState};
 pub use open::Location;
 pub use sea_orm::{DeriveValueType as Column, FromQueryResult as Row};
@@ -41,6 +43,8 @@ struct Inner {
     permits: Arc<Semaphore>,
     /// The units under way. Drain waits for them.
     units: TaskTracker,
+    /// Says that a unit of work was committed, here or, to a process that leads, elsewhere.
+    committed: watch::Sender<()>,
 }
 
 impl Store {
@@ -52,6 +56,11 @@ impl Store {
     /// Prepares a unit of work: the only way to write.
     pub fn unit<'s>(&'s self, context: &'s Context) -> Unit<'s> {
         Unit::new(self, context)
+    }
+
+    /// Changes after every commit of a unit of work in this process, and when another process wakes a leader.
+    pub(crate) fn committed(&self) -> watch::Receiver<()> {
+        self.0.committed.subscribe()
     }
 
     /// What page tokens of this service are authenticated with: made once, kept in the database, shared by all replicas.
@@ -82,6 +91,17 @@ impl Store {
             Ok(busy == 0)
         });
         checkpoint.await.map_err(StoreError::Panicked)?
+    }
+
+    /// Asks the database for nothing, to see whether it answers. Whoever stops waiting does no harm.
+    pub(crate) async fn answers(&self) -> Result<(), StoreError> {
+        let reader = self.0.reader.clone();
+        // In a task of its own: a statement that is given up half way would come back to the pool under way.
+        let asked = self.0.units.spawn(async move {
+            reader.query_one_raw(sql(&reader, "select 1", [])).await?;
+            Ok(())
+        });
+        asked.await.map_err(StoreError::Panicked)?
     }
 
     /// Waits until every unit of work has ended, then closes the connections.
@@ -116,6 +136,15 @@ pub fn placeholders(first: usize, count: usize) -> String {
     names.join(", ")
 }
 
+/// `($1, $2), ($3, $4)` for this many rows of this width.
+pub fn tuples(rows: usize, width: usize) -> String {
+    let tuple = |row: usize| {
+        let names: Vec<String> = (1..=width).map(|column| format!("${}", row * width + column)).collect();
+        format!("({})", names.join(", "))
+    };
+    (0..rows).map(tuple).collect::<Vec<_>>().join(", ")
+}
+
 /// What every service's schema begins with: secrets that its replicas share.
 pub const SECRETS: Migration = Migration::new(
     "m0000_secrets",
@@ -148,4 +177,22 @@ pub fn contains_pattern(text: &str) -> String {
     }
     pattern.push('%');
     pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_whose_asker_goes_away_is_still_asked_to_its_end() {
+        let store = Store::open(Location::Memory).await.unwrap();
+        for _ in 0..10 {
+            assert!(futures_util::poll!(Box::pin(store.answers())).is_pending(), "it takes a while, and is given up");
+        }
+        assert_eq!(store.0.units.len(), 10, "statements that the closing waits for");
+        store.answers().await.unwrap();
+        store.close().await.unwrap();
+        assert!(store.0.units.is_empty());
+        assert!(matches!(store.answers().await, Err(StoreError::Unavailable(_))));
+    }
 }

@@ -206,6 +206,24 @@ impl Telemetry {
         (span, trace)
     }
 
+    /// The span of feeling an event that `producer` made, and the trace that goes on from there. It is a trace of its own
+    /// with a link to the other, since they can be hours apart; of an event that was not sampled there is no span.
+    pub(crate) fn consumer_span(
+        &self,
+        consumer: &str,
+        kind: &str,
+        event_id: &str,
+        producer: &SpanContext,
+    ) -> (Span, SpanContext) {
+        if self.tracer_provider.is_none() || !producer.is_sampled() {
+            return (Span::none(), producer.clone());
+        }
+        let span = rpc::consumer_span(consumer, kind, event_id);
+        span.add_link(producer.clone());
+        let trace = span.context().span().span_context().clone();
+        (span, trace)
+    }
+
     fn is_sampled(&self, parent: &SpanContext) -> bool {
         if parent.is_valid() { parent.is_sampled() } else { rand::random::<f64>() < self.sample_ratio }
     }

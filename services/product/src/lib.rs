@@ -4,6 +4,8 @@
 mod catalog;
 mod subscription;
 
+mod buyer;
+
 mod migrations;
 
 use mesh::{Role, Services};
@@ -25,14 +27,17 @@ impl Default for Config {
     }
 }
 
-/// The product service: a schema and its rpcs.
+/// The product service: a schema, its rpcs, and what it does about events.
 pub fn role(config: Config) -> Role {
     Role {
         name: "product",
         migrations: migrations::all(),
         postgres: &[],
         services: Box::new(move |parts| {
-            Ok(Services::default().with(catalog::server(&parts, &config)?).with(subscription::server(&parts)))
+            Ok(Services::default()
+                .with(catalog::server(&parts, &config)?)
+                .with(subscription::server(&parts))
+                .hearing(buyer::handlers()))
         }),
     }
 }

@@ -2,12 +2,16 @@
 
 mod m0001_products;
 mod m0002_subscriptions;
+mod m0003_buyers;
 
 use mesh::{
-    claim,
+    claim, events,
     store::{Migration, SECRETS},
 };
 
 pub(crate) fn all() -> Vec<Migration> {
-    vec![SECRETS, claim::MIGRATION, m0001_products::MIGRATION, m0002_subscriptions::MIGRATION]
+    let mut steps = vec![SECRETS, claim::MIGRATION, m0001_products::MIGRATION, m0002_subscriptions::MIGRATION];
+    steps.extend(events::MIGRATIONS);
+    steps.push(m0003_buyers::MIGRATION);
+    steps
 }

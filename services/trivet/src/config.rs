@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mesh::{
-    ServerSettings, Target, TargetFault, TelemetrySettings,
+    EventSettings, ServerSettings, Target, TargetFault, TelemetrySettings,
     config::{Faults, Secret},
     store::Location,
 };
@@ -22,6 +22,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// Logs, spans, metrics.
     pub telemetry: TelemetrySettings,
+    /// Events, and what carries them.
+    pub events: EventSettings,
     /// The account service.
     pub account: RoleConfig,
     /// The product service.
@@ -38,6 +40,7 @@ impl Default for Config {
             data_dir: String::new(),
             server: ServerSettings::default(),
             telemetry: TelemetrySettings::default(),
+            events: EventSettings::default(),
             account: RoleConfig::on(account::PORT),
             product: RoleConfig::on(product::PORT),
             billing: RoleConfig::on(billing::PORT),
@@ -62,6 +65,45 @@ impl Config {
         if !(0.0..=1.0).contains(&self.telemetry.sample_ratio) {
             faults.push(format!("telemetry.sample_ratio is {}, it must be 0 to 1", self.telemetry.sample_ratio));
         }
+        faults.extend(self.event_faults());
+        if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+    }
+
+    /// What the settings of events say that cannot be.
+    fn event_faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let EventSettings { nats_stream, nats_replicas, nats_max_age_hours, max_bytes, retry_ms, .. } = &self.events;
+        let is_name = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        if !(1..=32).contains(&nats_stream.len()) || !is_name(nats_stream) {
+            faults.push(format!("events.nats_stream is {nats_stream:?}, it must be 1 to 32 of A-Z, a-z, 0-9, _ and -"));
+        }
+        if ![1, 3, 5].contains(nats_replicas) {
+            faults.push(format!("events.nats_replicas is {nats_replicas}, it must be 1, 3 or 5"));
+        }
+        // Longer than that, and the inboxes would forget what the stream can still bring.
+        if !(1..=30 * 24).contains(nats_max_age_hours) {
+            faults.push(format!("events.nats_max_age_hours is {nats_max_age_hours}, it must be 1 to 720"));
+        }
+        if !(1_024..=64 * 1_024 * 1_024).contains(max_bytes) {
+            faults.push(format!("events.max_bytes is {max_bytes}, it must be 1024 to 67108864"));
+        }
+        if !(1..=60_000).contains(retry_ms) {
+            faults.push(format!("events.retry_ms is {retry_ms}, it must be 1 to 60000"));
+        }
+        faults
+    }
+
+    /// Makes sure that what these roles tell reaches all three: inside of one process it does, between processes it
+    /// needs NATS.
+    pub fn must_carry(&self, roles: &[RoleName]) -> Result<(), Faults> {
+        let apart = |name: &RoleName| roles != RoleName::ALL && roles.contains(name);
+        if !self.events.nats_url.reveal().is_empty() {
+            return Ok(());
+        }
+        let fault = |name: RoleName| {
+            format!("{} runs apart from the others: set events.nats_url, by which they hear its events", name.as_str())
+        };
+        let faults: Vec<String> = RoleName::ALL.into_iter().filter(apart).map(fault).collect();
         if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
     }
 

@@ -9,7 +9,9 @@ use mesh::{
 };
 use trivet::{
     Config, RoleName,
-    commands::{Show, explain, health, manual, migrate_status, migrate_up, say, serve, show},
+    commands::{
+        EventsCommand, Show, events, explain, health, manual, migrate_status, migrate_up, say, serve, show, status,
+    },
 };
 
 // Small allocations from many threads are what a gRPC server does all day; glibc's allocator is slow at just that.
@@ -55,6 +57,17 @@ enum Command {
         /// What to ask for: liveness, readiness, or a service by its full name.
         #[arg(long, default_value = "readiness")]
         service: String,
+    },
+    /// Asks a running service how it is, part by part; the exit code is 0 unless it is DOWN.
+    Status {
+        /// host:port of the service; account on this machine where it is left out.
+        #[arg(long)]
+        address: Option<String>,
+    },
+    /// Shows what the services tell each other, and mends what went wrong with it.
+    Events {
+        #[command(subcommand)]
+        command: EventsCommand,
     },
     /// Says what can be set and what is set.
     Config {
@@ -124,7 +137,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<String> {
     let dev = matches!(command, Command::Dev);
     let config = settings(arguments.config, arguments.data, arguments.set, dev)?;
     match &command {
-        Command::Serve { role } => config.must_keep(&role.roles())?,
+        Command::Serve { role } => {
+            config.must_keep(&role.roles())?;
+            config.must_carry(&role.roles())?;
+        }
         Command::Migrate { .. } => config.must_keep(&RoleName::ALL)?,
         _ => {}
     }
@@ -136,6 +152,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<String> {
         Command::Health { address, service } => {
             health(&config, address.as_deref(), &service).await.map(|line| format!("{line}\n"))
         }
+        Command::Status { address } => status(&config, address.as_deref()).await.map(|()| String::new()),
+        Command::Events { command } => events(&config, command).await,
         Command::Config { command: ConfigCommand::Show } => show(&config),
         Command::Config { command: ConfigCommand::Manual } => Ok(manual()),
         Command::Explain { reason } => explain(reason.as_deref()),

@@ -25,13 +25,25 @@ const LANDED: &[(&str, &str, &str)] = &[
     ("account", "m0004_organizations", "02343fdafcfadb4d"),
     ("account", "m0005_api_keys", "23e47f4a057ad9cb"),
     ("account", "m0000_outbox", "7d770efabccc3a02"),
+    ("account", "m0000_outbox_order", "8788cbe71d740e25"),
+    ("account", "m0000_inbox", "b5b924b47fdaa94c"),
+    ("account", "m0000_letters", "457fcc889f4c8747"),
     ("product", "m0000_secrets", "1b326db5d21683fa"),
     ("product", "m0000_requests", "31b29a8a553908b4"),
     ("product", "m0001_products", "086d1d897c50f598"),
     ("product", "m0002_subscriptions", "bd5e7c437df8d686"),
+    ("product", "m0000_outbox", "7d770efabccc3a02"),
+    ("product", "m0000_outbox_order", "8788cbe71d740e25"),
+    ("product", "m0000_inbox", "b5b924b47fdaa94c"),
+    ("product", "m0000_letters", "457fcc889f4c8747"),
+    ("product", "m0003_buyers", "b00c04b84d37eb2e"),
     ("billing", "m0000_secrets", "1b326db5d21683fa"),
     ("billing", "m0000_requests", "31b29a8a553908b4"),
     ("billing", "m0001_ledger", "d2fa20a481c1c04d"),
+    ("billing", "m0000_outbox", "7d770efabccc3a02"),
+    ("billing", "m0000_outbox_order", "8788cbe71d740e25"),
+    ("billing", "m0000_inbox", "b5b924b47fdaa94c"),
+    ("billing", "m0000_letters", "457fcc889f4c8747"),
 ];
 
 /// The root of the repository.
@@ -94,7 +106,15 @@ fn only_the_wire_names_tonic_and_only_the_rows_name_sea_orm() {
         }
     }
     for path in files("services/mesh/src", ".rs") {
-        let rows = ["clock.rs", "id.rs", "claim.rs", "events/outbox.rs"];
+        let rows = [
+            "clock.rs",
+            "id.rs",
+            "claim.rs",
+            "events/outbox.rs",
+            "events/inbox.rs",
+            "events/letters.rs",
+            "events/cloud.rs",
+        ];
         let rows = rows.iter().any(|file| path.ends_with(&format!("src/{file}")));
         let is_store = path.contains("/store");
         assert!(is_store || rows || !code(&path).contains("sea_orm"), "{path} names sea-orm");

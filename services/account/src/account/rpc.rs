@@ -238,6 +238,7 @@ impl From<Account> for wire::Account {
             credits: None,
             subscriptions: Vec::new(),
             unavailable_parts: Vec::new(),
+            version: account.version,
         }
     }
 }

@@ -187,6 +187,20 @@ pub(super) async fn update_wallet(
     Ok(())
 }
 
+/// Freezes all wallets of a user. No money moves: their versions, which count changes of the ledger, stay as they are.
+pub(crate) async fn freeze_wallets(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    user_id: &UserId,
+    now: Time,
+) -> Result<(), StoreError> {
+    let text = "update wallets set state = $3, update_time = $4
+                 where tenant_id = $1 and user_id = $2 and state <> $3";
+    let values = [tenant.clone().into(), user_id.clone().into(), WalletState::Frozen.into(), now.into()];
+    connection.execute_raw(sql(connection, text, values)).await?;
+    Ok(())
+}
+
 /// Writes why money moved.
 pub(super) async fn insert_transaction(
     connection: &impl ConnectionTrait,

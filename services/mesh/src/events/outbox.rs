@@ -1,12 +1,20 @@
 //! The rows of `outbox`: the record of what was told, of which every stream is a copy.
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbBackend};
 
-use super::{Aggregate, Origin};
-use crate::store::{Migration, StoreError, sql};
+use super::{
+    Aggregate, CloudEvent, Origin,
+    cloud::PROTOBUF,
+    dead::{BUS, DeadLetter},
+    flow::Pending,
+};
+use crate::{
+    Tenant, Time,
+    store::{Migration, Row as QueryRow, StoreError, placeholders, sql},
+};
 
-/// The table behind it; a migration of every service that publishes.
-pub const MIGRATION: Migration = Migration::new("m0000_outbox", "")
+/// The table behind it.
+pub(super) const MIGRATION: Migration = Migration::new("m0000_outbox", "")
     .on_postgres(
         "
     create table outbox (
@@ -56,8 +64,43 @@ pub const MIGRATION: Migration = Migration::new("m0000_outbox", "")
     ",
     );
 
+/// What the table gained: the order in which its rows were committed, and which of them no bus takes.
+pub(super) const ORDER: Migration = Migration::new("m0000_outbox_order", "")
+    .on_postgres(
+        "
+    -- Positions are handed out before the commit, and so are not the order of commits of different aggregates. The
+    -- number of the transaction tells, once no lower one is under way. A transaction can have its number before it
+    -- waits for an aggregate that a higher one holds: then that number counts, which is the last to have ended.
+    alter table outbox add column commit_order bigint not null default
+        (greatest(pg_current_xact_id()::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1));
+    -- when the bus refused it for good, and why; null until then
+    alter table outbox add column refused_time bigint;
+    alter table outbox add column refusal text not null default '';
+    create index outbox_commit_order on outbox (commit_order, position);
+    create index outbox_time on outbox (time);
+    create index outbox_refused on outbox (tenant_id, aggregate, subject, position)
+        where refused_time is not null and sent_time is null;
+    create index outbox_dead on outbox (tenant_id, refused_time, position)
+        where refused_time is not null and sent_time is null;
+    ",
+    )
+    .on_sqlite(
+        "
+    -- One writer: the position is the order of commits.
+    alter table outbox add column commit_order integer not null default 0;
+    alter table outbox add column refused_time integer;
+    alter table outbox add column refusal text not null default '';
+    create index outbox_commit_order on outbox (commit_order, position);
+    create index outbox_time on outbox (time);
+    create index outbox_refused on outbox (tenant_id, aggregate, subject, position)
+        where refused_time is not null and sent_time is null;
+    create index outbox_dead on outbox (tenant_id, refused_time, position)
+        where refused_time is not null and sent_time is null;
+    ",
+    );
+
 /// What a row says of the event itself.
-pub(super) struct Row {
+pub(super) struct Fresh {
     pub(super) event_id: String,
     pub(super) kind: &'static str,
     pub(super) data_schema: &'static str,
@@ -69,7 +112,7 @@ pub(super) async fn insert(
     connection: &impl ConnectionTrait,
     origin: &Origin,
     aggregate: Aggregate<'_>,
-    row: Row,
+    row: Fresh,
 ) -> Result<(), StoreError> {
     let statement = sql(
         connection,
@@ -92,4 +135,289 @@ pub(super) async fn insert(
     );
     connection.execute_raw(statement).await?;
     Ok(())
+}
+
+/// Rows that a purge takes at once: small enough that nobody waits for it.
+const PURGED: i64 = 1_000;
+
+/// The columns of an event, of which `$1` is the source.
+const EVENT: &str = "event_id, cast($1 as text) as source, type as kind, tenant_id, aggregate, subject,
+    aggregate_version, time, traceparent, causation_id, data_schema, data, '' as fault";
+
+/// That `waiting` is to be told: no bus has refused it, nor one that it stands behind.
+const WAITING: &str = "waiting.sent_time is null and waiting.refused_time is null
+    and not exists (select 1 from outbox refused
+                     where refused.refused_time is not null and refused.sent_time is null
+                       and refused.tenant_id = waiting.tenant_id and refused.aggregate = waiting.aggregate
+                       and refused.subject = waiting.subject and refused.position < waiting.position)";
+
+/// An event with its place in the outbox.
+#[derive(QueryRow)]
+pub(super) struct Kept {
+    pub(super) position: i64,
+    pub(super) commit_order: i64,
+    #[sea_orm(nested)]
+    pub(super) event: CloudEvent,
+}
+
+impl Kept {
+    /// Where it stands in the order of commits.
+    pub(super) fn place(&self) -> Place {
+        Place { commit_order: self.commit_order, position: self.position }
+    }
+}
+
+/// The oldest events that are to be told. Not those that the bus refused, nor what waits behind them.
+pub(super) async fn unsent(
+    connection: &impl ConnectionTrait,
+    source: &str,
+    limit: u64,
+) -> Result<Vec<Kept>, StoreError> {
+    let text = format!(
+        "select position, commit_order, {EVENT}, '{PROTOBUF}' as content_type from outbox waiting
+          where {WAITING} order by position limit $2"
+    );
+    let statement = sql(connection, &text, [source.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()]);
+    Ok(Kept::find_by_statement(statement).all(connection).await?)
+}
+
+/// Notes that these were told.
+pub(super) async fn mark_sent(
+    connection: &impl ConnectionTrait,
+    positions: &[i64],
+    now: Time,
+) -> Result<(), StoreError> {
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "update outbox set sent_time = $1 where position in ({}) and sent_time is null",
+        placeholders(2, positions.len())
+    );
+    let values = std::iter::once(now.into()).chain(positions.iter().map(|position| (*position).into()));
+    connection.execute_raw(sql(connection, &text, values)).await?;
+    Ok(())
+}
+
+/// Notes that the bus does not take this one.
+pub(super) async fn mark_refused(
+    connection: &impl ConnectionTrait,
+    position: i64,
+    refusal: &str,
+    now: Time,
+) -> Result<(), StoreError> {
+    let text = "update outbox set refused_time = $2, refusal = $3 where position = $1 and sent_time is null";
+    connection.execute_raw(sql(connection, text, [position.into(), now.into(), refusal.into()])).await?;
+    Ok(())
+}
+
+/// Forgets what was told before `horizon`, a piece of it; says how many rows that were.
+pub(super) async fn purge(connection: &impl ConnectionTrait, horizon: Time) -> Result<u64, StoreError> {
+    let text = "delete from outbox where position in
+                    (select position from outbox where sent_time < $1 order by sent_time limit $2)";
+    let statement = sql(connection, text, [horizon.into(), PURGED.into()]);
+    Ok(connection.execute_raw(statement).await?.rows_affected())
+}
+
+/// A place in the order of commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, QueryRow)]
+pub(super) struct Place {
+    pub(super) commit_order: i64,
+    pub(super) position: i64,
+}
+
+/// Where this event is, if it is there.
+pub(super) async fn place(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    event_id: &str,
+) -> Result<Option<Place>, StoreError> {
+    let text = "select commit_order, position from outbox where tenant_id = $1 and event_id = $2";
+    let statement = sql(connection, text, [tenant.clone().into(), event_id.into()]);
+    Ok(Place::find_by_statement(statement).one(connection).await?)
+}
+
+/// The place before everything that is not committed yet: no event will ever come before it that is not there now.
+pub(super) async fn present(connection: &impl ConnectionTrait) -> Result<Place, StoreError> {
+    let text = match connection.get_database_backend() {
+        DbBackend::Postgres => {
+            "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as commit_order, cast(0 as bigint) as position"
+        }
+        _ => "select 0 as commit_order, coalesce(max(position), 0) as position from outbox",
+    };
+    let place = Place::find_by_statement(sql(connection, text, [])).one(connection).await?;
+    place.ok_or(StoreError::Impossible("there is no present"))
+}
+
+/// Which events to show, and between which places.
+pub(super) struct Stretch<'a> {
+    pub(super) tenant: &'a Tenant,
+    pub(super) after: Place,
+    /// A [`present`], or transactions under way could precede what is shown.
+    pub(super) until: Place,
+    /// None means all.
+    pub(super) kinds: &'a [String],
+    /// Empty means any.
+    pub(super) subject: &'a str,
+}
+
+/// The first events of a stretch, in the order of their commits.
+pub(super) async fn told(
+    connection: &impl ConnectionTrait,
+    source: &str,
+    asked: &Stretch<'_>,
+    limit: usize,
+) -> Result<Vec<Kept>, StoreError> {
+    let kinds = if asked.kinds.is_empty() {
+        String::new()
+    } else {
+        format!("and type in ({})", placeholders(8, asked.kinds.len()))
+    };
+    let text = format!(
+        "select position, commit_order, {EVENT}, '{PROTOBUF}' as content_type from outbox
+          where (commit_order, position) > ($2, $3) and (commit_order, position) <= ($4, $5)
+            and tenant_id = $6 and ($7 = '' or subject = $7) {kinds}
+          order by commit_order, position limit {limit}"
+    );
+    let fixed = [
+        source.into(),
+        asked.after.commit_order.into(),
+        asked.after.position.into(),
+        asked.until.commit_order.into(),
+        asked.until.position.into(),
+        asked.tenant.clone().into(),
+        asked.subject.into(),
+    ];
+    let values = fixed.into_iter().chain(asked.kinds.iter().map(|kind| kind.clone().into()));
+    Ok(Kept::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+}
+
+/// What there is to tell again.
+#[derive(Clone, Copy, Debug, QueryRow)]
+pub(super) struct Past {
+    pub(super) total: i64,
+    /// The first and the last position; none where there is nothing.
+    pub(super) first: Option<i64>,
+    pub(super) last: Option<i64>,
+}
+
+/// The events that were told at or after a time or wait to be, all tenants'. Not those that the bus refused: they wait
+/// for a person, or were discarded by one.
+pub(super) async fn past(connection: &impl ConnectionTrait, from: Time) -> Result<Past, StoreError> {
+    let text = "select count(*) as total, min(position) as first, max(position) as last from outbox
+                 where time >= $1 and refused_time is null";
+    let past = Past::find_by_statement(sql(connection, text, [from.into()])).one(connection).await?;
+    past.ok_or(StoreError::Impossible("a count has no row"))
+}
+
+/// Takes back that up to `limit` events between two positions, the last included, were told; answers their positions,
+/// in order.
+pub(super) async fn tell_again(
+    connection: &impl ConnectionTrait,
+    from: Time,
+    (after, last): (i64, i64),
+    limit: usize,
+) -> Result<Vec<i64>, StoreError> {
+    #[derive(QueryRow)]
+    struct Position {
+        position: i64,
+    }
+    let text = format!(
+        "update outbox set sent_time = null where position in
+            (select position from outbox
+              where time >= $1 and refused_time is null and position > $2 and position <= $3
+              order by position limit {limit})
+         returning position"
+    );
+    let statement = sql(connection, &text, [from.into(), after.into(), last.into()]);
+    let rows = Position::find_by_statement(statement).all(connection).await?;
+    let mut positions: Vec<i64> = rows.into_iter().map(|row| row.position).collect();
+    positions.sort_unstable();
+    Ok(positions)
+}
+
+/// The events that no bus takes, oldest refusal first, after this time and position.
+pub(super) async fn dead(
+    connection: &impl ConnectionTrait,
+    source: &str,
+    tenant: &Tenant,
+    (after, position): (Time, i64),
+    limit: u64,
+) -> Result<Vec<DeadLetter>, StoreError> {
+    // What waits behind all of the page is counted in one go: no index leads from an aggregate to what it has unsent.
+    let text = format!(
+        "with page as (
+            select position, event_id, type as kind, tenant_id, aggregate, subject, aggregate_version, time,
+                   refusal as cause, refused_time as fail_time
+              from outbox where tenant_id = $2 and refused_time is not null and sent_time is null
+               and (refused_time, position) > ($3, $4)
+             order by refused_time, position limit {limit}
+         ), behind as (
+            select page.position, count(*) as waiting from page join outbox later
+                on later.tenant_id = page.tenant_id and later.aggregate = page.aggregate
+               and later.subject = page.subject and later.position > page.position
+             where later.sent_time is null group by page.position
+         )
+         select page.position, '{BUS}' as consumer, event_id, kind, cast($1 as text) as source, subject,
+                aggregate_version, time, cast(1 as bigint) as attempts, cause, fail_time,
+                coalesce(behind.waiting, 0) as waiting
+           from page left join behind on behind.position = page.position
+          order by fail_time, page.position"
+    );
+    let values = [source.into(), tenant.clone().into(), after.into(), position.into()];
+    Ok(DeadLetter::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+}
+
+/// Has the bus asked again whether it takes this one; false where it is none that the bus refused.
+pub(super) async fn retry(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    event_id: &str,
+) -> Result<bool, StoreError> {
+    let text = "update outbox set refused_time = null, refusal = ''
+                 where tenant_id = $1 and event_id = $2 and refused_time is not null and sent_time is null";
+    let statement = sql(connection, text, [tenant.clone().into(), event_id.into()]);
+    Ok(connection.execute_raw(statement).await?.rows_affected() > 0)
+}
+
+/// Takes a refused event out of the way of those behind it, as if it had been told; false where it is none that the bus
+/// refused.
+pub(super) async fn discard(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    event_id: &str,
+    now: Time,
+) -> Result<bool, StoreError> {
+    let text = "update outbox set sent_time = $3
+                 where tenant_id = $1 and event_id = $2 and refused_time is not null and sent_time is null";
+    let statement = sql(connection, text, [tenant.clone().into(), event_id.into(), now.into()]);
+    Ok(connection.execute_raw(statement).await?.rows_affected() > 0)
+}
+
+/// What is to be told, by type; no more than `limit` of them.
+pub(super) async fn pending(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    limit: usize,
+) -> Result<Vec<Pending>, StoreError> {
+    let text = format!(
+        "select type as kind, count(refused_time) as dead, count(*) - count(refused_time) as waiting,
+                min(case when refused_time is null then time end) as oldest
+           from outbox where sent_time is null and tenant_id = $1 group by type order by type limit {limit}"
+    );
+    Ok(Pending::find_by_statement(sql(connection, &text, [tenant.clone().into()])).all(connection).await?)
+}
+
+/// How many events wait to be told, and since when the oldest does.
+#[derive(QueryRow)]
+pub(super) struct Backlog {
+    pub(super) waiting: i64,
+    pub(super) oldest: Option<Time>,
+}
+
+/// How far telling is behind.
+pub(super) async fn backlog(connection: &impl ConnectionTrait) -> Result<Backlog, StoreError> {
+    let text = format!("select count(*) as waiting, min(time) as oldest from outbox waiting where {WAITING}");
+    let backlog = Backlog::find_by_statement(sql(connection, &text, [])).one(connection).await?;
+    backlog.ok_or(StoreError::Impossible("a count has no row"))
 }

@@ -7,7 +7,9 @@ use tonic::{body::Body, server::NamedService, service::RoutesBuilder};
 use tower::Service;
 
 use super::StartError;
-use crate::{Background, CallSettings, Clock, Peer, Store, Target, Telemetry, TokenKey, store::Migration};
+use crate::{
+    Background, CallSettings, Clock, Peer, Store, Target, Telemetry, TokenKey, events::Handlers, store::Migration,
+};
 
 /// One service of the house, ready to be started.
 pub struct Role {
@@ -37,11 +39,12 @@ pub struct Parts {
     pub telemetry: Arc<Telemetry>,
 }
 
-/// The rpcs of one role.
+/// The rpcs of one role, and what it does about events.
 #[derive(Default)]
 pub struct Services {
     pub(super) routes: RoutesBuilder,
     pub(super) names: Vec<&'static str>,
+    pub(super) handlers: Handlers,
 }
 
 impl Services {
@@ -60,6 +63,12 @@ impl Services {
         self.routes.add_service(server);
         self.names.push(S::NAME);
         self
+    }
+
+    /// Hears events with these handlers.
+    #[must_use]
+    pub fn hearing(self, handlers: Handlers) -> Self {
+        Self { handlers, ..self }
     }
 }
 
@@ -81,5 +90,11 @@ impl Peers {
     pub fn find(&self, name: &'static str) -> Option<Peer> {
         let target = self.targets.get(name)?;
         Some(Peer::new(name, target, self.telemetry.clone(), self.settings))
+    }
+
+    /// Channels to every service that is known but this one, called with these settings rather than those of the plan.
+    pub(crate) fn others(&self, role: &'static str, settings: CallSettings) -> impl Iterator<Item = Peer> {
+        let others = self.targets.iter().filter(move |(name, _)| **name != role);
+        others.map(move |(name, target)| Peer::new(name, target, self.telemetry.clone(), settings))
     }
 }

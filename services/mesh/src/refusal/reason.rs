@@ -1,6 +1,7 @@
 //! The reasons: one enum, from which codes, docs and `trivet explain` are made.
 
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 macro_rules! reasons {
     ($($code:ident { $($Variant:ident $name:literal $meaning:literal)+ })+) => {
@@ -133,5 +134,10 @@ impl Reason {
     /// The reason with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.name() == name)
+    }
+
+    /// The reason that a refusal from over the wire gives, if it is one of these.
+    pub fn of(status: &Status) -> Option<Self> {
+        Self::from_name(&status.get_details_error_info()?.reason)
     }
 }

@@ -51,6 +51,13 @@ pub(crate) fn refuse(context: &Context, refusal: Refusal) -> Response<Body> {
     completed(context, refusal.into()).into_http()
 }
 
+/// What ends a stream that has begun, as it goes over the wire: the stage saw no more than its beginning.
+pub(crate) fn ended(context: &Context, method: &str, status: Status) -> Status {
+    let status = reasoned(status);
+    log_cause(context, method, &status);
+    completed(context, status)
+}
+
 fn log_cause(context: &Context, method: &str, status: &Status) {
     let Some(cause) = std::error::Error::source(status).map(chain) else { return };
     let (request_id, trace_id) = (&context.request_id, context.trace.trace_id());

@@ -43,6 +43,14 @@ pub enum StoreError {
     /// A row that holds what the code never writes.
     #[error("a stored outcome cannot be read or written")]
     Row(#[from] serde_json::Error),
+    /// The work gave up, and says why. Nothing was done.
+    #[error("{cause}")]
+    GivenUp {
+        /// Why.
+        cause: String,
+        /// Whether trying again is of no use.
+        for_good: bool,
+    },
     /// The rows contradict each other.
     #[error("{0}")]
     Impossible(&'static str),
@@ -58,6 +66,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it says something of the database and nothing of what was asked of it: the same again may well do.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::OutOfTime | Self::Closed | Self::Conflict(_)
+        )
+    }
+
     /// Whether the unique constraint of this name stood in the way. Such constraints are named `table_column`, after
     /// their last column, because SQLite tells the columns and not the name.
     pub fn violates(&self, name: &str) -> bool {
@@ -147,6 +163,7 @@ impl From<StoreError> for Refusal {
             StoreError::Unique { .. }
             | StoreError::Panicked(_)
             | StoreError::Row(_)
+            | StoreError::GivenUp { .. }
             | StoreError::Impossible(_)
             | StoreError::NotDurable(_)
             | StoreError::Lock(_)

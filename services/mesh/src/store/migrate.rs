@@ -194,7 +194,8 @@ async fn lock_schema(url: &str, schema: &str) -> Result<PgConnection, sqlx::Erro
     Ok(connection)
 }
 
-fn wrapped(error: sqlx::Error) -> StoreError {
+/// An error of sqlx's as the store tells it.
+pub(super) fn wrapped(error: sqlx::Error) -> StoreError {
     StoreError::from(DbErr::Conn(sea_orm::RuntimeErr::SqlxError(Arc::new(error))))
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, sqlx::sqlite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{Inner, Store, StoreError, sql};
@@ -62,7 +62,7 @@ impl Store {
         location: Location,
         settings: &'static [(&'static str, &'static str)],
     ) -> Result<Self, StoreError> {
-        let (writer, reader, units) = match &location {
+        let (writer, reader, permits) = match &location {
             // One connection is the whole database: a second one would not see it.
             Location::Memory => {
                 let only = Database::connect(sqlite_options(None, 1)).await?;
@@ -81,8 +81,9 @@ impl Store {
                 (pool.clone(), pool, *connections)
             }
         };
-        let permits = Arc::new(Semaphore::new(usize::try_from(units).unwrap_or(1)));
-        Ok(Self(Arc::new(Inner { location, writer, reader, permits, units: TaskTracker::new() })))
+        let permits = Arc::new(Semaphore::new(usize::try_from(permits).unwrap_or(1)));
+        let (units, committed) = (TaskTracker::new(), watch::Sender::new(()));
+        Ok(Self(Arc::new(Inner { location, writer, reader, permits, units, committed })))
     }
 }
 

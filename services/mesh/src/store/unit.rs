@@ -83,7 +83,10 @@ impl Store {
         let mut unclear = None;
         loop {
             let error = match self.once(input, work, terms.rehearsal).await {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.0.committed.send_replace(());
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             match error {

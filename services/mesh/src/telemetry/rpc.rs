@@ -24,6 +24,15 @@ pub(crate) fn client_span(peer: &str, method: &str) -> Span {
     )
 }
 
+/// The span of feeling an event (<https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>).
+pub(crate) fn consumer_span(consumer: &str, kind: &str, event_id: &str) -> Span {
+    info_span!(
+        target: SPAN_TARGET, parent: None, "event", otel.name = format!("process {kind}"), otel.kind = "consumer",
+        otel.status_code = Empty, messaging.system = "trivet", messaging.operation.r#type = "process",
+        messaging.destination.name = kind, messaging.message.id = event_id, trivet.role = consumer,
+    )
+}
+
 /// Notes how a call ended on our side. Only codes that say that the server failed make the span an error:
 /// INSUFFICIENT_FUNDS wakes nobody up.
 pub(crate) fn record_server_code(span: &Span, code: Code) {

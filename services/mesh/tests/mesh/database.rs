@@ -46,6 +46,20 @@ impl Database {
         store
     }
 
+    /// Where it is.
+    pub(crate) fn location(&self) -> Location {
+        self.location.clone()
+    }
+
+    /// Takes the database away from under this store. PostgreSQL's is dropped; a file cannot be taken from who has it
+    /// open, so that there the connections go.
+    pub(crate) async fn take_away(&self, store: &Store) {
+        let Location::Postgres { url, .. } = &self.location else { return store.close().await.unwrap() };
+        let name = url.split('?').next().and_then(|url| url.rsplit('/').next()).unwrap();
+        let mut admin = PgConnection::connect(&setting("TRIVET_TEST_POSTGRES_URL").unwrap()).await.unwrap();
+        admin.execute(AssertSqlSafe(format!("drop database {name} with (force)"))).await.unwrap();
+    }
+
     /// Closes this store and counts the lines of a note with another one: what is there, is there for all.
     pub(crate) async fn lines_after(&self, store: Store, note: &str) -> i64 {
         store.close().await.unwrap();
@@ -77,7 +91,7 @@ async fn on_postgres(url: &str, test: &impl AsyncFn(&Database)) {
     let database =
         Database { location: Location::Postgres { url, schema: "notes".to_owned(), connections: CONNECTIONS } };
     let ended = AssertUnwindSafe(in_time("PostgreSQL", test(&database))).catch_unwind().await;
-    admin.execute(AssertSqlSafe(format!("drop database {name} with (force)"))).await.unwrap();
+    admin.execute(AssertSqlSafe(format!("drop database if exists {name} with (force)"))).await.unwrap();
     if let Err(panic) = ended {
         eprintln!("on PostgreSQL:");
         std::panic::resume_unwind(panic);

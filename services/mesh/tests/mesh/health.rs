@@ -16,6 +16,7 @@ use crate::{
 };
 
 const ACCOUNT: &str = "trivet.account.v1.AccountService";
+const EVENTS: &str = "trivet.mesh.v1.EventService";
 
 /// How the service of this name is, as one word.
 async fn ask(line: &Line, name: &str) -> String {
@@ -39,14 +40,14 @@ async fn next(watch: &mut Streaming<HealthCheckResponse>) -> ServingStatus {
 async fn a_service_is_known_by_its_name_on_its_own_port() {
     let (running, address) = house(&Stub::default()).await;
     let line = Line::to(address).await;
-    for name in ["", "readiness", "liveness", ACCOUNT] {
+    for name in ["", "readiness", "liveness", ACCOUNT, EVENTS] {
         assert_eq!(ask(&line, name).await, "SERVING", "{name:?}");
     }
     for name in ["trivet.product.v1.CatalogService", "account", "nothing"] {
         assert_eq!(ask(&line, name).await, "NotFound", "{name:?}");
     }
     let admin = Line::to(running.admin).await;
-    for name in ["", "readiness", "liveness", ACCOUNT, "trivet.product.v1.CatalogService"] {
+    for name in ["", "readiness", "liveness", ACCOUNT, EVENTS, "trivet.product.v1.CatalogService"] {
         assert_eq!(ask(&admin, name).await, "SERVING", "{name:?} on the admin port");
     }
     assert_eq!(ask(&admin, "nothing").await, "NotFound");
@@ -86,7 +87,7 @@ fn late_role() -> (Role, mpsc::Sender<()>) {
         tokio::task::block_in_place(|| waits.recv().unwrap());
         (stub.account_role().services)(parts)
     });
-    (Role { name: "account", migrations: vec![mesh::store::SECRETS], postgres: &[], services }, ready)
+    (Role { name: "account", migrations: crate::house::migrations(), postgres: &[], services }, ready)
 }
 
 /// Binds a plan on an admin port that is known beforehand.

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh::{
-    CallSettings, Clock, Peer, Placement, Plan, Role, Running, ServerSettings, Target, Telemetry, store::Location,
+    CallSettings, Clock, EventSettings, Peer, Placement, Plan, Role, Running, ServerSettings, Target, Telemetry,
+    events,
+    store::{self, Location, Migration},
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 use trivet_proto::account::v1::{
@@ -14,6 +16,11 @@ use crate::stub::Stub;
 
 /// Nothing here takes longer, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The schema of a role that keeps nothing of its own.
+pub(crate) fn migrations() -> Vec<Migration> {
+    [&[store::SECRETS][..], &events::MIGRATIONS].concat()
+}
 
 /// A plan of account and product, in memory and on free ports, that goes away without delay.
 pub(crate) fn plan(stub: &Stub) -> Plan {
@@ -28,6 +35,7 @@ pub(crate) fn plan_of(roles: Vec<Role>) -> Plan {
         placements: roles.into_iter().map(place).collect(),
         peers: BTreeMap::new(),
         calls: CallSettings::default(),
+        events: EventSettings::default(),
         telemetry: telemetry(),
         clock: Clock::system(),
     }

@@ -20,6 +20,7 @@ mod drain;
 mod health;
 mod serving;
 mod start;
+mod status;
 
 mod balancing;
 mod breaker;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, pending};
-use mesh::{Context, Parts, Peer, Reason, Refusal, Role, Services, open, store, unanswered};
+use mesh::{Context, Parts, Peer, Reason, Refusal, Role, Services, open, unanswered};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, async_trait};
@@ -12,7 +12,7 @@ use trivet_proto::{
     product::v1::{self as product, catalog_service_server as catalog},
 };
 
-use crate::house::{get, in_time};
+use crate::house::{get, in_time, migrations};
 
 /// A request no larger than this is read.
 pub(crate) const MESSAGE_BYTES: usize = 256 * 1024;
@@ -81,7 +81,7 @@ impl Stub {
         let stub = self.clone();
         Role {
             name: "account",
-            migrations: vec![store::SECRETS],
+            migrations: migrations(),
             postgres: &[],
             services: Box::new(move |_| {
                 let server = accounts::AccountServiceServer::new(Account(stub));
@@ -94,7 +94,7 @@ impl Stub {
         let stub = self.clone();
         Role {
             name: "product",
-            migrations: vec![store::SECRETS],
+            migrations: migrations(),
             postgres: &[],
             services: Box::new(move |parts: Parts| {
                 let accounts = AccountServiceClient::new(parts.peers.get("account")?);

@@ -3,26 +3,20 @@
 use std::collections::BTreeMap;
 
 use mesh::{
-    Context, Fields, Parts, Peer, REQUEST_BYTES, Reason, Refusal, RequestId, Slug, StartError, TokenKey, UserId, open,
-    page, text, unanswered, update::Etag,
+    Fields, Parts, REQUEST_BYTES, Reason, Refusal, RequestId, Slug, StartError, TokenKey, UserId, open, page, text,
+    update::Etag,
 };
 use tonic::{Request, Response, Status as GrpcStatus, async_trait};
-use tonic_types::StatusExt as _;
-use trivet_proto::{
-    account::v1::{
-        AccountStatus, GetAccountRequest, account_service_client::AccountServiceClient, get_account_request,
-    },
-    product::v1::{
-        self as wire, BatchGetProductsRequest, BatchGetProductsResponse, CheckAvailabilityRequest,
-        CheckAvailabilityResponse, CreateProductRequest, CreateProductResponse, DeleteProductRequest,
-        DeleteProductResponse, GetProductRequest, GetProductResponse, ListProductsRequest, ListProductsResponse,
-        ProductStatus, UnavailableReason,
-        catalog_service_server::{CatalogService, CatalogServiceServer},
-    },
+use trivet_proto::product::v1::{
+    self as wire, BatchGetProductsRequest, BatchGetProductsResponse, CheckAvailabilityRequest,
+    CheckAvailabilityResponse, CreateProductRequest, CreateProductResponse, DeleteProductRequest,
+    DeleteProductResponse, GetProductRequest, GetProductResponse, ListProductsRequest, ListProductsResponse,
+    ProductStatus, UnavailableReason,
+    catalog_service_server::{CatalogService, CatalogServiceServer},
 };
 
 use super::{Availability, Catalog, Cursor, Draft, Filter, Product, Refused, Status, availability, metadata};
-use crate::Config;
+use crate::{Config, buyer};
 
 /// Characters of a name, and of a query for one.
 const NAME_LIMIT: usize = 200;
@@ -32,13 +26,15 @@ const DESCRIPTION_LIMIT: usize = 4_000;
 const BATCH_LIMIT: usize = 1_000;
 /// The type of a product that names none.
 const DEFAULT_TYPE: &str = "physical";
+/// The answer's metadata that says how old the word was that decided, in milliseconds.
+const STALENESS: &str = "x-trivet-staleness-ms";
 
-/// CatalogService over this store, asking account who is active.
+/// CatalogService over this store, knowing or asking who is active.
 pub(crate) fn server(parts: &Parts, config: &Config) -> Result<CatalogServiceServer<Rpc>, StartError> {
     let rpc = Rpc {
         catalog: Catalog::new(parts.store.clone(), parts.clock.clone(), config.cache_bytes),
         tokens: parts.tokens.clone(),
-        accounts: AccountServiceClient::new(parts.peers.get("account")?),
+        accounts: buyer::Accounts::new(parts)?,
     };
     Ok(CatalogServiceServer::new(rpc).max_decoding_message_size(REQUEST_BYTES))
 }
@@ -46,7 +42,7 @@ pub(crate) fn server(parts: &Parts, config: &Config) -> Result<CatalogServiceSer
 pub(crate) struct Rpc {
     catalog: Catalog,
     tokens: TokenKey,
-    accounts: AccountServiceClient<Peer>,
+    accounts: buyer::Accounts,
 }
 
 #[async_trait]
@@ -120,31 +116,17 @@ impl CatalogService for Rpc {
         let product_id = fields.read("product_id", Slug::parse(&asked.product_id));
         let user_id = fields.read("user_id", UserId::parse(&asked.user_id));
         let (product_id, user_id) = fields.finish((product_id, user_id))?;
-        // Asked whatever the product is like, so that an answer never depends on who could be reached.
-        let active = self.is_active(&context, &user_id).await?;
+        // Looked up whatever the product is like, so that an answer never depends on who could be reached.
+        let known = self.accounts.known(&context, &user_id).await?;
         let product = self.catalog.find(&context, &product_id).await?.ok();
-        let availability = availability(product.as_deref(), active);
-        Ok(Response::new(CheckAvailabilityResponse {
+        let availability = availability(product.as_deref(), known.active);
+        let mut response = Response::new(CheckAvailabilityResponse {
             available: availability == Availability::Available,
             reason: UnavailableReason::from(availability).into(),
-        }))
-    }
-}
-
-impl Rpc {
-    /// Whether the account is there and active. If that cannot be known, nothing is available.
-    async fn is_active(&self, context: &Context, user_id: &UserId) -> Result<bool, GrpcStatus> {
-        let key = Some(get_account_request::Key::UserId(user_id.to_string()));
-        match self.accounts.clone().get_account(context.onward(GetAccountRequest { key, ..Default::default() })).await {
-            Ok(response) => {
-                let account = response.into_inner().account.unwrap_or_default();
-                Ok(account.status() == AccountStatus::Active)
-            }
-            Err(status) => match status.get_details_error_info().and_then(|info| Reason::from_name(&info.reason)) {
-                Some(Reason::AccountNotFound | Reason::AccountErased) => Ok(false),
-                _ => Err(unanswered(context, "account", &status).into()),
-            },
-        }
+        });
+        let staleness_ms = u64::try_from(known.staleness.as_millis()).unwrap_or(u64::MAX);
+        response.metadata_mut().insert(STALENESS, staleness_ms.into());
+        Ok(response)
     }
 }
 

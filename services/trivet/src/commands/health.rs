@@ -1,14 +1,12 @@
 //! `trivet health`: asks a running process how it is, for HEALTHCHECK and for people.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use mesh::{CallSettings, Peer, Target, Telemetry};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
+use super::here;
 use crate::Config;
 
 /// Who does not answer within this is not well.
@@ -17,13 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Asks the process behind `address`, by default the admin port of this machine, for the health of `service`. An error
 /// is anything but SERVING.
 pub async fn health(config: &Config, address: Option<&str>, service: &str) -> anyhow::Result<String> {
-    let target: Target = if let Some(address) = address {
-        address.parse()?
-    } else {
-        let host = config.server.host;
-        let host = if host.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { host };
-        Target::from(SocketAddr::from((host, config.server.admin_port)))
-    };
+    let target: Target = address.map_or_else(|| Ok(here(config, config.server.admin_port)), str::parse)?;
     let settings = CallSettings { default_deadline: PATIENCE, ..CallSettings::default() };
     let peer = Peer::new("health", &target, Telemetry::quiet()?.into(), settings);
     let request = HealthCheckRequest { service: service.to_owned() };

@@ -9,6 +9,10 @@ use trivet_proto::{
         RestoreAccountRequest, SearchAccountsRequest, UpdateAccountRequest, UpdatePreferencesRequest,
     },
     billing::v1::{GetDeductionRequest, GetWalletRequest, ListTransactionsRequest, VoidRequestRequest},
+    mesh::v1::{
+        DiscardDeadLetterRequest, ListDeadLettersRequest, ReplayDeadLetterRequest, ReplayEventsRequest,
+        TailEventsRequest,
+    },
     product::v1::{
         BatchGetProductsRequest, CheckAvailabilityRequest, CreateProductRequest, GetProductRequest, ListProductsRequest,
     },
@@ -220,6 +224,50 @@ async fn a_garbled_timeout_is_refused_and_nothing_is_done() {
             check(house.billing().deduct(request).await, &["grpc-timeout"]);
         }
         assert!(!house.billing().deduct(order("req-1", "ada", "1")).await.unwrap().into_inner().already_processed);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_of_what_is_asked_of_events_is_named_at_once() {
+    on_every_store(async |house| {
+        let mut events = house.events("billing");
+        let types = |types: &[&str]| types.iter().map(|kind| (*kind).to_owned()).collect::<Vec<_>>();
+        let tail = TailEventsRequest {
+            types: types(&["user.created", "user.cloned", "user.deleted", "", "user.created\0"]),
+            subject: "x".repeat(129),
+            after_event_id: "evt_\0".to_owned(),
+        };
+        check(events.tail_events(tail).await, &["types[1]", "types[3]", "types[4]", "subject", "after_event_id"]);
+        let many = TailEventsRequest {
+            types: types(&["user.created"; 101]),
+            after_event_id: "x".repeat(1_025),
+            ..TailEventsRequest::default()
+        };
+        check(events.tail_events(many).await, &["types", "after_event_id"]);
+        let hundred = TailEventsRequest { types: types(&["user.created"; 100]), ..TailEventsRequest::default() };
+        events.tail_events(hundred).await.unwrap();
+        for (event_id, code) in [
+            ("", "INVALID_FIELDS"),
+            ("\0", "INVALID_FIELDS"),
+            (&"x".repeat(1_025), "INVALID_FIELDS"),
+            (&"x".repeat(1_024), "EVENT_NOT_FOUND"),
+            ("TRIVET:12", "EVENT_NOT_FOUND"),
+        ] {
+            let replay = ReplayDeadLetterRequest { event_id: event_id.to_owned() };
+            assert_eq!(reason(&events.replay_dead_letter(replay).await.unwrap_err()), code, "{event_id:?}");
+            let discard = DiscardDeadLetterRequest { event_id: event_id.to_owned() };
+            assert_eq!(reason(&events.discard_dead_letter(discard).await.unwrap_err()), code, "{event_id:?}");
+        }
+        check(
+            events.list_dead_letters(ListDeadLettersRequest { page_size: -1, page_token: String::new() }).await,
+            &["page_size"],
+        );
+        let forged = ListDeadLettersRequest { page_size: 0, page_token: "x".to_owned() };
+        assert_eq!(reason(&events.list_dead_letters(forged).await.unwrap_err()), "INVALID_PAGE_TOKEN");
+        check(events.replay_events(ReplayEventsRequest { from_time: None }).await, &["from_time"]);
+        let never = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
+        check(events.replay_events(ReplayEventsRequest { from_time: Some(never) }).await, &["from_time"]);
     })
     .await;
 }

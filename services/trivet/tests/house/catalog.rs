@@ -158,7 +158,7 @@ fn check(product_id: &str, user_id: &str) -> CheckAvailabilityRequest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn availability_asks_account_who_is_active() {
+async fn only_who_is_active_may_have_a_product_that_is_sold() {
     on_every_store(async |house| {
         house.accounts().ensure_account(person("ada")).await.unwrap();
         let mut catalog = house.catalog();

@@ -7,10 +7,11 @@ use std::{
         Once,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use mesh::{
-    Clock, Running, Store, Telemetry,
+    Clock, Plan, Running, Store, Telemetry,
     config::{Sources, load},
     store::sql,
 };
@@ -31,10 +32,14 @@ use trivet_proto::{
         DeductRequest, RecordPaymentRequest, billing_service_client::BillingServiceClient,
         wallet_service_client::WalletServiceClient,
     },
+    mesh::v1::event_service_client::EventServiceClient,
     product::v1::{
         catalog_service_client::CatalogServiceClient, subscription_service_client::SubscriptionServiceClient,
     },
 };
+
+/// Nothing here takes longer, unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where PostgreSQL is, where it is.
 #[allow(clippy::disallowed_methods, reason = "tests are steered by the environment")]
@@ -126,9 +131,14 @@ impl House {
         Self::start_by(Clock::system(), config, roles).await
     }
 
-    async fn start_by(clock: Clock, config: Config, roles: &[RoleName]) -> Self {
-        fail_on_errors();
+    pub(crate) async fn start_by(clock: Clock, config: Config, roles: &[RoleName]) -> Self {
         let plan = plan(&config, roles, Telemetry::quiet().unwrap(), clock).unwrap();
+        Self::start_plan(config, plan).await
+    }
+
+    /// A house as planned.
+    pub(crate) async fn start_plan(config: Config, plan: Plan) -> Self {
+        fail_on_errors();
         let running = plan.bind().await.unwrap().start().await.unwrap();
         Self { config, running }
     }
@@ -165,16 +175,28 @@ impl House {
         BillingServiceClient::new(channel(self.running.addresses["billing"]))
     }
 
+    /// What there is to say of the events of a service.
+    pub(crate) fn events(&self, service: &str) -> EventServiceClient<Channel> {
+        EventServiceClient::new(channel(self.running.addresses[service]))
+    }
+
     /// An active account with `amount` USDC in its wallet.
     pub(crate) async fn user(&self, user_id: &str, amount: &str) {
         self.accounts().ensure_account(person(user_id)).await.unwrap();
         self.wallets().record_payment(payment(&format!("fund-{user_id}"), user_id, amount)).await.unwrap();
     }
 
-    async fn end(self) {
+    /// The rows of a role, for a look past its rpcs.
+    pub(crate) async fn rows(&self, role: RoleName) -> Store {
+        let location = role.config(&self.config).location(role.as_str(), &self.config.data_dir).unwrap();
+        Store::open(location).await.unwrap()
+    }
+
+    pub(crate) async fn end(self) {
         let config = self.config.clone();
         self.running.drain(std::future::pending()).await;
         books_balance(&config).await;
+        everything_is_told(&config).await;
         assert_eq!(ERRORS.load(Ordering::SeqCst), 0, "errors were logged");
     }
 }
@@ -229,6 +251,32 @@ pub(crate) async fn books_balance(config: &Config) {
         assert_eq!(row.try_get::<i64>("", "n").unwrap(), 0, "{what}");
     }
     store.close().await.unwrap();
+}
+
+/// What must hold once a house has gone: nothing that happened is left untold, but for what no bus takes.
+async fn everything_is_told(config: &Config) {
+    for role in RoleName::ALL {
+        let location = role.config(config).location(role.as_str(), &config.data_dir).unwrap();
+        let store = Store::open(location).await.unwrap();
+        let refused = "select count(*) from outbox where refused_time is not null and sent_time is null";
+        let untold = "select count(*) from outbox where sent_time is null";
+        if mesh::store::count(store.reader(), refused, []).await.unwrap() == 0 {
+            let left = mesh::store::count(store.reader(), untold, []).await.unwrap();
+            assert_eq!(left, 0, "events of {} were not told", role.as_str());
+        }
+        store.close().await.unwrap();
+    }
+}
+
+/// Waits until something holds, which it does soon or never.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(10));
+    let looking = async {
+        while !holds().await {
+            looks.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, looking).await.is_ok(), "not so after {} s: {what}", PATIENCE.as_secs());
 }
 
 /// A channel as any caller would have it.

@@ -7,7 +7,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines},
     process::{Child, ChildStderr, Command},
 };
-use tonic::Status;
+use tonic::{Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use trivet_proto::{
     account::v1::account_service_client::AccountServiceClient,
@@ -29,7 +29,7 @@ pub(crate) struct Process {
     _log: Lines<BufReader<ChildStderr>>,
 }
 
-fn binary(arguments: &[&str], settings: &[(String, String)]) -> Command {
+pub(crate) fn binary(arguments: &[&str], settings: &[(String, String)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trivet"));
     command.args(arguments).env_clear().kill_on_drop(true).stdin(Stdio::null());
     for (key, value) in settings {
@@ -37,6 +37,9 @@ fn binary(arguments: &[&str], settings: &[(String, String)]) -> Command {
     }
     command
 }
+
+/// A NATS that is nowhere: for a role that runs apart and is not listened to.
+const NO_NATS: (&str, &str) = ("events.nats_url", "nats://127.0.0.1:9");
 
 fn on_free_ports(databases: &Databases, further: &[(&str, &str)]) -> Vec<(String, String)> {
     let keys = ["server.admin_port", "account.port", "product.port", "billing.port"];
@@ -51,6 +54,9 @@ impl Process {
     pub(crate) async fn serve(role: &str, databases: &Databases, further: &[(&str, &str)]) -> Self {
         let mut settings = on_free_ports(databases, further);
         settings.push(("telemetry.log_format".to_owned(), "text".to_owned()));
+        if role != "all" && !settings.iter().any(|(key, _)| key == NO_NATS.0) {
+            settings.push((NO_NATS.0.to_owned(), NO_NATS.1.to_owned()));
+        }
         let mut child =
             binary(&["serve", role], &settings).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -62,9 +68,40 @@ impl Process {
         Self { child, addresses: addresses.collect(), _log: log }
     }
 
-    pub(crate) fn terminate(&self) {
+    /// Starts `trivet dev --data` and waits until it shows where it is.
+    pub(crate) async fn dev(databases: &Databases) -> Self {
+        let settings = on_free_ports(databases, &[]);
+        let mut child = binary(&["dev"], &settings).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut shown = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut addresses = HashMap::new();
+        while !addresses.contains_key("admin") {
+            let line = tokio::time::timeout(PATIENCE, shown.next_line()).await.expect("it starts").unwrap();
+            let line = line.expect("it goes on");
+            let mut words = line.split_whitespace();
+            if let (Some(name), Some(Ok(address))) = (words.next(), words.next().map(str::parse)) {
+                addresses.insert(name.to_owned(), address);
+            }
+        }
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, addresses, _log: log }
+    }
+
+    pub(crate) fn wallets(&self) -> WalletServiceClient<Channel> {
+        WalletServiceClient::new(channel(self.addresses["billing"]))
+    }
+
+    /// Kills it: SIGKILL, at once.
+    pub(crate) fn kill(&self) {
+        self.signal("-KILL");
+    }
+
+    fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
     }
 
     /// Tells the process to go and waits until it has gone, well.
@@ -80,7 +117,7 @@ impl Process {
     }
 }
 
-async fn line_with<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, text: &str) -> String {
+pub(crate) async fn line_with<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, text: &str) -> String {
     let mut said = Vec::new();
     let found = tokio::time::timeout(PATIENCE, async {
         while let Some(line) = lines.next_line().await.unwrap() {
@@ -237,6 +274,14 @@ async fn settings_that_contradict_each_other_or_keep_nothing_are_refused() {
     let said = of(&["serve", "all"], &[]).await;
     assert!(said.contains("billing has no database") && said.contains("account has no database"), "{said}");
     assert!(of(&["migrate", "up"], &[]).await.contains("billing has no database"));
+    // What it tells must reach the others.
+    let said = of(&["serve", "billing"], &[("data_dir", "nowhere")]).await;
+    assert!(said.contains("billing runs apart from the others: set events.nats_url"), "{said}");
+    let wrong = [("events.nats_stream", "A B"), ("events.nats_replicas", "2"), ("events.max_bytes", "7")];
+    let said = of(&["config", "show"], &wrong).await;
+    for (key, _) in wrong {
+        assert!(said.contains(&format!("{key} is ")), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,7 +298,7 @@ async fn a_taken_port_names_itself_and_its_setting_and_health_tells_who_serves()
     let databases = Databases::sqlite();
     let process = Process::serve("all", &databases, &[("server.announce_ms", "0")]).await;
     let (taken, admin) = (process.addresses["billing"].port().to_string(), process.addresses["admin"].to_string());
-    let settings = on_free_ports(&Databases::sqlite(), &[("billing.port", &taken)]);
+    let settings = on_free_ports(&Databases::sqlite(), &[("billing.port", &taken), NO_NATS]);
     let output = binary(&["serve", "billing"], &settings).output().await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
@@ -263,4 +308,44 @@ async fn a_taken_port_names_itself_and_its_setting_and_health_tells_who_serves()
     process.end().await;
     assert!(!binary(&["health", "--address", &admin], &[]).output().await.unwrap().status.success());
     databases.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_shows_each_part_of_a_service_and_fails_only_where_it_is_down() {
+    for databases in [Some(Databases::sqlite()), Databases::postgres().await].into_iter().flatten() {
+        let process = Process::serve("all", &databases, &[("server.announce_ms", "0")]).await;
+        let (account, billing) = (process.addresses["account"].to_string(), process.addresses["billing"].to_string());
+        let ask = async |arguments: &[&str], port: &str| {
+            let settings = [("account.port".to_owned(), port.to_owned())];
+            let output = binary(arguments, &settings).output().await.unwrap();
+            let parts: Vec<_> = String::from_utf8(output.stdout)
+                .unwrap()
+                .lines()
+                .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+                .collect();
+            (output.status.success(), parts.join(", "))
+        };
+        let here = process.addresses["account"].port().to_string();
+        let well = "api OK, database OK, events OK, billing OK, product OK";
+        assert_eq!(ask(&["status"], &here).await, (true, well.to_owned()), "account, if nothing else is said");
+        let well = "api OK, database OK, events OK, account OK, product OK";
+        assert_eq!(ask(&["status", "--address", &billing], "0").await, (true, well.to_owned()));
+        // PostgreSQL's database can be taken away from who uses it; SQLite's stays for as long as its user does.
+        let left = if matches!(databases, Databases::Postgres { .. }) {
+            databases.done().await;
+            let (well, parts) = ask(&["status", "--address", &account], "0").await;
+            assert_eq!(
+                (well, parts.as_str()),
+                (false, "api OK, database DOWN, events DEGRADED, billing OK, product OK")
+            );
+            None
+        } else {
+            Some(databases)
+        };
+        process.end().await;
+        assert_eq!(ask(&["status", "--address", &billing], "0").await, (false, String::new()), "nobody is there");
+        if let Some(databases) = left {
+            databases.done().await;
+        }
+    }
 }

@@ -12,13 +12,10 @@ use opentelemetry_proto::tonic::{
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
-use trivet_proto::{
-    account::v1::account_service_client::AccountServiceClient,
-    product::v1::{CheckAvailabilityRequest, catalog_service_client::CatalogServiceClient},
-};
+use trivet_proto::product::v1::{CheckAvailabilityRequest, catalog_service_client::CatalogServiceClient};
 
 use crate::{
-    harness::{Databases, channel, person},
+    harness::{Databases, channel},
     process::Process,
 };
 
@@ -50,8 +47,8 @@ async fn asking_for_availability_is_one_trace_through_product_and_account() {
     let databases = Databases::sqlite();
     let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("server.announce_ms", "0")];
     let process = Process::serve("all", &databases, &settings).await;
-    AccountServiceClient::new(channel(process.addresses["account"])).ensure_account(person("ada")).await.unwrap();
-    let ask = CheckAvailabilityRequest { product_id: "oak".to_owned(), user_id: "ada".to_owned() };
+    // Of somebody whom product knows nothing of: account is asked.
+    let ask = CheckAvailabilityRequest { product_id: "oak".to_owned(), user_id: "nobody".to_owned() };
     let mut request = Request::new(ask);
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());

@@ -1,0 +1,182 @@
+//! The relay: takes events out of a service's outbox, has the bus tell them, and notes that they were told.
+//!
+//! It reads what was not told yet, never what comes after a position: positions are handed out before the commit, and a
+//! row with a lower one can appear later (money.md, section E). It holds no transaction while it waits for the bus.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tracing::{info, warn};
+
+use super::{
+    CloudEvent, EventSettings, Instruments,
+    bus::{Bus, Fate},
+    inbox,
+    outbox::{self, Kept},
+};
+use crate::{Clock, Context, Store, StoreError, Tenant, chain};
+
+/// Events told at once.
+const BATCH: u64 = 256;
+/// How often it looks without having been woken.
+const POLL: Duration = Duration::from_secs(1);
+/// The wait after the first failure; it doubles with each that follows, up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// The longest wait for a bus that is away.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// How long a transaction of the relay may take to begin.
+const BUDGET: Duration = Duration::from_secs(10);
+
+/// The relay of one service.
+pub(super) struct Relay {
+    pub(super) source: &'static str,
+    pub(super) store: Store,
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) clock: Clock,
+    pub(super) settings: EventSettings,
+    pub(super) instruments: Arc<Instruments>,
+}
+
+/// How one look at the outbox ended.
+enum Pass {
+    /// There may be more.
+    More,
+    /// There is nothing to tell.
+    Done,
+    /// The bus does not take all of it now.
+    Later(String),
+}
+
+impl Relay {
+    /// Tells whatever there is to tell, for as long as it is polled.
+    pub(super) async fn run(&self) {
+        let mut committed = self.store.committed();
+        let mut failures = 0_u32;
+        loop {
+            // Before looking: what is committed from now on is looked for again.
+            committed.mark_unchanged();
+            let trouble = match self.pass().await {
+                Ok(Pass::More) => None,
+                Ok(Pass::Done) => {
+                    // The sender lives as long as the store that the relay holds.
+                    let _ = tokio::time::timeout(POLL, committed.changed()).await;
+                    None
+                }
+                Ok(Pass::Later(cause)) => Some(cause),
+                Err(error) => Some(chain(&error)),
+            };
+            match trouble {
+                Some(cause) => {
+                    if failures == 0 {
+                        warn!("Events of {} wait in the outbox: {cause}", self.source);
+                    }
+                    let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_WAIT);
+                    failures = failures.saturating_add(1);
+                    tokio::time::sleep(wait).await;
+                    // Rather now than when the wait is over; but a bus that is away cannot hold the relay for ever.
+                    let _ = tokio::time::timeout(POLL, self.bus.recovered()).await;
+                }
+                None if failures > 0 => {
+                    info!("Events of {} are told again", self.source);
+                    failures = 0;
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Tells what there is, and comes back when it is told or cannot be.
+    pub(super) async fn flush(&self) -> Result<(), StoreError> {
+        while matches!(self.pass().await?, Pass::More) {}
+        Ok(())
+    }
+
+    async fn pass(&self) -> Result<Pass, StoreError> {
+        let kept = outbox::unsent(self.store.reader(), self.source, BATCH).await?;
+        if kept.is_empty() {
+            return Ok(Pass::Done);
+        }
+        let fates = self.tell(&kept).await;
+        let mut told = Vec::new();
+        let mut refused = Vec::new();
+        let mut later = None;
+        for (kept, fate) in kept.into_iter().zip(fates) {
+            match fate {
+                Fate::Told => told.push(kept),
+                Fate::Refused(cause) => refused.push((kept, cause)),
+                Fate::Later(cause) => later = Some(cause),
+            }
+        }
+        self.settle(told, refused).await?;
+        Ok(later.map_or(Pass::More, Pass::Later))
+    }
+
+    /// Has the bus tell these; those that are too large for any bus are refused, and hold up what is behind them.
+    async fn tell(&self, kept: &[Kept]) -> Vec<Fate> {
+        let limit = self.settings.max_bytes;
+        let too_large = |kept: &Kept| kept.event.data.len() > limit;
+        if !kept.iter().any(too_large) {
+            let events: Vec<CloudEvent> = kept.iter().map(|kept| kept.event.clone()).collect();
+            return self.bus.tell(&events).await;
+        }
+        let mut refused = std::collections::BTreeSet::new();
+        let mut fates = Vec::new();
+        let mut rest = Vec::new();
+        for kept in kept {
+            let size = kept.event.data.len();
+            if refused.contains(&kept.event.aggregate_key()) {
+                // The next look passes it over, for as long as the one before it is refused.
+                fates.push(Some(Fate::Later("it waits behind a refused event".to_owned())));
+            } else if size > limit {
+                refused.insert(kept.event.aggregate_key());
+                let cause = format!("its data has {size} bytes, at most {limit} are told (events.max_bytes)");
+                fates.push(Some(Fate::Refused(cause)));
+            } else {
+                fates.push(None);
+                rest.push(kept.event.clone());
+            }
+        }
+        let mut told = self.bus.tell(&rest).await.into_iter();
+        let missing = || Fate::Later("the bus does not say".to_owned());
+        fates.into_iter().map(|fate| fate.unwrap_or_else(|| told.next().unwrap_or_else(missing))).collect()
+    }
+
+    /// Notes what was told and what will never be.
+    async fn settle(&self, told: Vec<Kept>, refused: Vec<(Kept, String)>) -> Result<(), StoreError> {
+        if told.is_empty() && refused.is_empty() {
+            return Ok(());
+        }
+        let mut counts: BTreeMap<(Tenant, String), i64> = BTreeMap::new();
+        for Kept { event, .. } in &told {
+            *counts.entry((event.tenant_id.clone(), event.kind.clone())).or_default() += 1;
+        }
+        let counts = counts.into_iter().map(|((tenant, kind), n)| (tenant, kind, inbox::TOLD, n)).collect::<Vec<_>>();
+        let positions: Vec<i64> = told.iter().map(|kept| kept.position).collect();
+        let refusals: Vec<_> = refused.iter().map(|(kept, cause)| (kept.position, cause.clone())).collect();
+        let input = (positions, refusals, counts, self.clock.now());
+        let context = Context::own(Tenant::default_tenant(), BUDGET);
+        let noted = self.store.unit(&context).run(input, |(positions, refusals, counts, now), transaction| {
+            Box::pin(async move {
+                outbox::mark_sent(transaction, positions, *now).await?;
+                for (position, cause) in refusals {
+                    outbox::mark_refused(transaction, *position, cause, *now).await?;
+                }
+                inbox::count(transaction, counts).await
+            })
+        });
+        noted.await?;
+        for Kept { event, .. } in &told {
+            self.instruments.told(self.source, event);
+        }
+        for (Kept { event, .. }, cause) in &refused {
+            self.instruments.dead("bus", event);
+            warn!(
+                event.id = event.event_id,
+                event.r#type = event.kind,
+                "The bus does not take event {} ({}): {cause}",
+                event.event_id,
+                event.kind
+            );
+        }
+        Ok(())
+    }
+}
