@@ -7,15 +7,18 @@ import grpc
 
 from trivet_client import Client, Refused
 
+# What every port has.
+MESH = ["trivet.mesh.v1.EventService", "trivet.mesh.v1.StatusService"]
 SERVICES = {
     "account": [
         "trivet.account.v1.AccountService",
         "trivet.account.v1.ApiKeyService",
         "trivet.account.v1.OrganizationService",
         "trivet.account.v1.TenantService",
+        *MESH,
     ],
-    "product": ["trivet.product.v1.CatalogService", "trivet.product.v1.SubscriptionService"],
-    "billing": ["trivet.billing.v1.BillingService", "trivet.billing.v1.WalletService"],
+    "product": [*MESH, "trivet.product.v1.CatalogService", "trivet.product.v1.SubscriptionService"],
+    "billing": ["trivet.billing.v1.BillingService", "trivet.billing.v1.WalletService", *MESH],
 }
 
 # Each reason comes with one code, always.

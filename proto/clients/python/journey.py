@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from accounts import accounts, erased, login, profile, settings, suspended_and_deleted
 from accounts_access import api_keys, organizations, two_tenants
 from accounts_admin import full_view, search, statistics, the_list, without_billing
+from events import events
 from house import ADA, AGAIN, ORDER, PAYMENT, SERVICES, TOO_MUCH, House, check, code_of, failed, passed, same
 from restart import after_the_restart, before_the_restart, goes, goes_though_watched
 from trivet_client import Refused
@@ -371,7 +372,7 @@ def wire(house):
         assert len(ids) == 4 and not ids & {"a b", "x" * 129}, ids
 
 
-def play(binary):
+def play(binary, nats_url):
     with TrivetDev(binary) as dev, House(dev) as house:
         for chapter in [health, reflection, accounts, money, voiding, history, catalog, tenants, bad_input, wire]:
             chapter(house)
@@ -379,6 +380,10 @@ def play(binary):
             with House(dev, tenant=pattern.__name__) as own:
                 pattern(own)
     without_billing(binary)
+    if nats_url:
+        events(binary, nats_url)
+    else:
+        print("left out on NATS: --nats is not given", flush=True)
     with tempfile.TemporaryDirectory(prefix="trivet-data-") as data:
         kept = {}
         # `dev` goes at once unless told that somebody has to hear of it first.
@@ -393,10 +398,11 @@ def play(binary):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--trivet", required=True, metavar="BINARY", help="the binary to play against")
-    binary = arguments.parse_args().trivet
+    arguments.add_argument("--nats", metavar="URL", help="a NATS with JetStream, to hear events from")
+    asked = arguments.parse_args()
     end_in_time(300)
     with check("the whole journey was made"):
-        play(binary)
+        play(asked.trivet, asked.nats)
     for sentence in failed:
         print(f"failed: {sentence}")
     print(f"{len(passed)} passed, {len(failed)} failed")
