@@ -28,18 +28,31 @@ def is_within(part, whole):
 def compose():
     text = (DEPLOY / "compose.yaml").read_text()
     services = yaml.safe_load(text)["services"]
+    syncs = re.search(r"^\s*sync_interval: always$", (DEPLOY / "nats.conf").read_text(), re.MULTILINE)
     for name, service in services.items():
         for port in service.get("ports", []):
             expect(str(port).startswith("127.0.0.1:"), f"compose: {name} publishes {port} to the whole network")
         expect("healthcheck" in service, f"compose: {name} has no health check")
         for other in service.get("depends_on", {}):
             expect(other in services, f"compose: {name} depends on {other}, which is not there")
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            there = not source.startswith(".") or (DEPLOY / source).is_file()
+            expect(there, f"compose: {name} mounts {source}, which is not there")
     for role, port in PORTS.items():
         service = services[role]
         expect(service["command"] == ["serve", role], f"compose: {role} serves something else")
         expect(service["ports"] == [f"127.0.0.1:{port}:{port}"], f"compose: {role} is not on {port}")
         own = f"TRIVET_{role.upper()}_DATABASE_URL"
         expect(own in service["environment"], f"compose: {role} has no database")
+        nats = service["environment"].get("TRIVET_EVENTS_NATS_URL", "nothing")
+        host = nats.removeprefix("nats://").partition(":")[0]
+        expect(host in services, f"compose: {role} has its events carried by {nats}, which is not there")
+        condition = service["depends_on"].get(host, {}).get("condition", "service_started")
+        expect(condition == "service_started", f"compose: {role} waits for NATS until it is {condition}")
+        # The services cannot ask NATS when it writes to its disk: they believe what they are told.
+        always = service["environment"].get("TRIVET_EVENTS_NATS_SYNC_ALWAYS") == "true"
+        expect(not always or syncs, f"compose: {role} believes that NATS always writes to its disk at once")
         expect(seconds(service["stop_grace_period"]) > 25, f"compose: {role} is killed before it has drained")
     expect(services["migrate"]["command"] == ["migrate", "up"], "compose: migrate does something else")
     # A shell that exports one of our own names for something else would keep `cargo run` from starting.
@@ -73,18 +86,22 @@ def kubernetes(path):
             chosen = settings.get(source["configMapRef"]["name"])
             expect(chosen is not None, f"{layer}: {name} has no settings")
             variables.update((chosen or {}).get("data", {}))
-        for variable in container.get("env", []):
-            variables.add(variable["name"])
-            secret = variable["valueFrom"]["secretKeyRef"]
+        addresses = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in container.get("env", [])}
+        variables.update(addresses)
+        # Who serves one role alone does not start without; the migration has nothing to tell.
+        nats = addresses.pop("TRIVET_EVENTS_NATS_URL", None)
+        wanted = {"name": "trivet-nats", "key": "url"} if name in PORTS else None
+        expect(nats == wanted, f"{layer}: {name} has its events carried by {nats}")
+        for variable, secret in addresses.items():
             role = secret["key"].removesuffix("-url")
             expect(secret["name"] == "trivet-database", f"{layer}: {name} reads the secret {secret['name']}")
             expect(
-                role in PORTS and variable["name"] == f"TRIVET_{role.upper()}_DATABASE_URL",
-                f"{layer}: {name} reads {secret['key']} into {variable['name']}",
+                role in PORTS and variable == f"TRIVET_{role.upper()}_DATABASE_URL",
+                f"{layer}: {name} reads {secret['key']} into {variable}",
             )
             # One that can read another's database could write into it too.
             expect(name in (role, "trivet-migrate"), f"{layer}: {name} is given the database of {role}")
-        expect(container.get("env"), f"{layer}: {name} has no database")
+        expect(addresses, f"{layer}: {name} has no database")
     expect(len(images) == 1, f"{layer}: several images: {images}")
     for role, port in PORTS.items():
         deployment, pod = deployments[role], pods[role]
@@ -161,8 +178,10 @@ def alerts():
     readme = (DEPLOY / "README.md").read_text()
     for group in yaml.safe_load((DEPLOY / "observability" / "alerts.yaml").read_text())["groups"]:
         for rule in group["rules"]:
-            for metric in re.findall(r"\b(?:rpc|grpc|trivet)_\w+_(?:count|bucket|total)\b", rule["expr"]):
-                plain = re.sub(r"(_seconds)?_(count|bucket|total)$", "", metric)
+            # What stands in braces, or in brackets after `by` and `on`, are labels.
+            expr = re.sub(r"\{[^}]*\}|\b(?:by|on) \([^)]*\)", "", rule["expr"])
+            for metric in re.findall(r"\b(?:rpc|grpc|trivet)_\w+", expr):
+                plain = re.sub(r"(_seconds)?(_(count|bucket|total))?$", "", metric)
                 expect(plain in counted, f"{rule['alert']}: nobody counts {metric}")
             heading = rule["annotations"]["runbook"]
             expect(heading == f"deploy/README.md#{rule['alert'].lower()}", f"{rule['alert']}: runbook is {heading}")
