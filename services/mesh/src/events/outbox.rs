@@ -408,6 +408,9 @@ pub(super) async fn pending(
     Ok(Pending::find_by_statement(sql(connection, &text, [tenant.clone().into()])).all(connection).await?)
 }
 
+/// Nobody needs to know exactly how many more wait, and counting them each second would cost more than telling them.
+const COUNTED: i64 = 100_000;
+
 /// How many events wait to be told, and since when the oldest does.
 #[derive(QueryRow)]
 pub(super) struct Backlog {
@@ -415,9 +418,12 @@ pub(super) struct Backlog {
     pub(super) oldest: Option<Time>,
 }
 
-/// How far telling is behind.
+/// How far telling is behind; what waits is counted up to [`COUNTED`].
 pub(super) async fn backlog(connection: &impl ConnectionTrait) -> Result<Backlog, StoreError> {
-    let text = format!("select count(*) as waiting, min(time) as oldest from outbox waiting where {WAITING}");
+    let text = format!(
+        "select (select count(*) from (select 1 from outbox waiting where {WAITING} limit {COUNTED}) counted) as waiting,
+                (select time from outbox waiting where {WAITING} order by position limit 1) as oldest"
+    );
     let backlog = Backlog::find_by_statement(sql(connection, &text, [])).one(connection).await?;
     backlog.ok_or(StoreError::Impossible("a count has no row"))
 }

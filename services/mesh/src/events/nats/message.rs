@@ -2,6 +2,9 @@
 //! (<https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/nats-protocol-binding.md>). Binary mode has the
 //! attributes in `ce-` headers and the message of the contract as its body; structured mode is one JSON object.
 
+#[cfg(test)]
+mod tests;
+
 use async_nats::{HeaderMap, header::NATS_MESSAGE_ID, jetstream};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
