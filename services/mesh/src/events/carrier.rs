@@ -26,7 +26,7 @@ const OUTBOX_KEPT: Duration = Duration::from_hours(30 * 24);
 /// How long the inbox remembers what was felt: longer than outbox and stream together can repeat it.
 const INBOX_KEPT: Duration = Duration::from_hours(90 * 24);
 /// How long a process that goes away still tells what it has to tell. Less than a drain grants work in the background.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(4);
 /// How long a transaction may take to begin.
 const BUDGET: Duration = Duration::from_secs(10);
 
@@ -60,19 +60,19 @@ impl Carrier {
                 () = self.bus.bring(&self.consumer) => {}
                 () = self.try_letters() => {}
                 () = self.look_after() => {}
-                () = end.cancelled() => return self.last_words(lead).await,
+                () = end.cancelled() => return self.last_words(lead, LAST_WORDS).await,
             }
         }
         // A process that was told to go before it had the lead may be the only one there is.
-        let late = tokio::time::timeout(LAST_WORDS, candidate.lead());
+        let late = tokio::time::timeout(LAST_WORDS / 2, candidate.lead());
         if let Ok(Ok(Some(lead))) = late.await {
-            self.last_words(lead).await;
+            self.last_words(lead, LAST_WORDS / 2).await;
         }
     }
 
     /// Tells what is left, as far as there is time.
-    async fn last_words(&self, _: Lead) {
-        match tokio::time::timeout(LAST_WORDS, self.relay.flush()).await {
+    async fn last_words(&self, _: Lead, time: Duration) {
+        match tokio::time::timeout(time, self.relay.flush()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => info!("Events of {} are told by the next process: {}", self.name, chain(&error)),
             Err(_) => info!("Events of {} that are left are told by the next process", self.name),
