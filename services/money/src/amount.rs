@@ -1,4 +1,4 @@
-//! So much of a currency, counted in whole minor units: the only place where decimals are read and printed.
+//! So much of a currency, counted in whole minor units.
 
 #[cfg(test)]
 mod tests;
@@ -7,11 +7,7 @@ use std::{fmt, iter};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Currency, Fault};
-
-/// The longest text that is looked at. The largest amount takes 20 bytes; the rest is room for leading zeros, and the end
-/// of what a stranger can make us read.
-const TEXT_LIMIT_BYTES: usize = 64;
+use crate::{Currency, Fault, text};
 
 /// So much of one currency, exactly. Negative only by [`Amount::minus`], [`Amount::negated`] and [`Amount::from_minor`].
 ///
@@ -42,20 +38,7 @@ impl Amount {
     /// for signs, exponents, spaces, separators, `.5`, `5.`; [`Fault::TooPrecise`] beyond the currency's digits, even by
     /// zeros; [`Fault::TooLarge`] beyond `i64::MAX` minor units. Nothing is ever rounded.
     pub fn parse(currency: Currency, text: &str) -> Result<Self, Fault> {
-        if text.is_empty() {
-            return Err(Fault::Empty);
-        }
-        if text.len() > TEXT_LIMIT_BYTES {
-            return Err(Fault::TooLong { bytes: text.len(), limit: TEXT_LIMIT_BYTES });
-        }
-        let (whole, fraction) = match text.split_once('.') {
-            Some((whole, fraction)) if is_digits(fraction) => (whole, fraction),
-            Some(_) => return Err(Fault::NotDecimal),
-            None => (text, ""),
-        };
-        if !is_digits(whole) {
-            return Err(Fault::NotDecimal);
-        }
+        let (whole, fraction) = text::split(text)?;
         let Some(missing) = currency.fraction_digits().checked_sub(fraction.len()) else {
             return Err(Fault::TooPrecise { digits: fraction.len(), currency });
         };
@@ -136,18 +119,9 @@ impl Amount {
 impl fmt::Display for Amount {
     /// The one decimal that stands for this amount: no trailing zeros, a digit before the point, `-` when below zero.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scale = self.currency.fraction_digits();
-        // At least one digit more than the fraction takes, so that 5 minor units of USD are "005" and then "0.05".
-        let mut digits = format!("{:0>width$}", self.minor.unsigned_abs(), width = scale.saturating_add(1));
-        // The point goes in even where no digit follows: it keeps the zeros before it, then it goes too.
-        digits.insert(digits.len().saturating_sub(scale), '.');
-        let decimal = digits.trim_end_matches('0').trim_end_matches('.');
-        f.pad_integral(!self.is_negative(), "", decimal)
+        let decimal = text::print(u128::from(self.minor.unsigned_abs()), self.currency.fraction_digits());
+        f.pad_integral(!self.is_negative(), "", &decimal)
     }
-}
-
-fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The number that ASCII digits stand for, or `None` beyond 64 bits.

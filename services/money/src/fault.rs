@@ -1,4 +1,4 @@
-//! Why a text is not an amount or not a currency, told to whoever sent it.
+//! Why a text is not an amount, a currency or another decimal, told to whoever sent it.
 
 use thiserror::Error;
 
@@ -15,11 +15,11 @@ pub enum Fault {
     UnknownCurrency,
 
     /// Nothing was sent. Absence never means zero.
-    #[error("is empty: an amount such as 0.01 is needed")]
+    #[error("is empty: a decimal such as 0.01 is needed")]
     Empty,
 
-    /// Longer than any amount has reason to be; its bytes were not looked at.
-    #[error("is {bytes} bytes long, an amount has at most {limit}")]
+    /// Longer than any decimal has reason to be; its bytes were not looked at.
+    #[error("is {bytes} bytes long, a decimal has at most {limit}")]
     TooLong {
         /// How long the text is.
         bytes: usize,
@@ -38,6 +38,24 @@ pub enum Fault {
         digits: usize,
         /// The currency whose scale they exceed.
         currency: Currency,
+    },
+
+    /// More fraction digits than a decimal of this kind has. Zeros count too.
+    #[error("has {digits} fraction digit{}, at most {limit} are kept", plural(*digits))]
+    TooFine {
+        /// How many digits follow the point.
+        digits: usize,
+        /// How many may.
+        limit: usize,
+    },
+
+    /// More digits before the point than a decimal of this kind has, leading zeros left out.
+    #[error("has {digits} digits before its point, at most {limit} are kept")]
+    TooBig {
+        /// How many digits stand before the point.
+        digits: usize,
+        /// How many may.
+        limit: usize,
     },
 
     /// More minor units than 64 bits hold.

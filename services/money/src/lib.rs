@@ -1,12 +1,15 @@
-//! Exact amounts of money: integers of minor units, read and printed as decimals, never rounded, never a float.
+//! Exact amounts of money: integers of minor units, and the exact decimals that they are computed from. No float.
 #![doc = include_str!("../README.md")]
 // An invariant of services/README.md: no float touches money, and no sum wraps or is cut short unseen.
 #![deny(clippy::float_arithmetic, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 mod amount;
 mod currency;
+mod decimal;
 mod fault;
+mod text;
 
 pub use amount::Amount;
 pub use currency::Currency;
+pub use decimal::{Cost, Decimal, Quantity, UnitPrice};
 pub use fault::Fault;

@@ -18,7 +18,8 @@ use mesh::{
 use serde::{Deserialize, Serialize};
 
 use cache::{Cache, Entry};
-pub(crate) use rpc::server;
+pub(crate) use rpc::{server, word};
+pub(crate) use table::lock;
 
 text_enum! {
     /// How a product stands.

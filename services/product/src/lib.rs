@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod catalog;
+mod pricing;
 mod subscription;
 
 mod buyer;

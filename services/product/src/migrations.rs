@@ -3,6 +3,7 @@
 mod m0001_products;
 mod m0002_subscriptions;
 mod m0003_buyers;
+mod m0004_prices;
 
 use mesh::{
     claim, events,
@@ -12,6 +13,6 @@ use mesh::{
 pub(crate) fn all() -> Vec<Migration> {
     let mut steps = vec![SECRETS, claim::MIGRATION, m0001_products::MIGRATION, m0002_subscriptions::MIGRATION];
     steps.extend(events::MIGRATIONS);
-    steps.push(m0003_buyers::MIGRATION);
+    steps.extend([m0003_buyers::MIGRATION, m0004_prices::MIGRATION]);
     steps
 }

@@ -37,6 +37,7 @@ const LANDED: &[(&str, &str, &str)] = &[
     ("product", "m0000_inbox", "b5b924b47fdaa94c"),
     ("product", "m0000_letters", "457fcc889f4c8747"),
     ("product", "m0003_buyers", "b00c04b84d37eb2e"),
+    ("product", "m0004_prices", "f75503696a3e15cd"),
     ("billing", "m0000_secrets", "1b326db5d21683fa"),
     ("billing", "m0000_requests", "31b29a8a553908b4"),
     ("billing", "m0001_ledger", "d2fa20a481c1c04d"),

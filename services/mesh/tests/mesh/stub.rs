@@ -283,5 +283,8 @@ impl catalog::CatalogService for Catalog {
         batch_get_products BatchGetProductsRequest BatchGetProductsResponse
         list_products ListProductsRequest ListProductsResponse
         delete_product DeleteProductRequest DeleteProductResponse
+        set_price SetPriceRequest SetPriceResponse
+        get_product_pricing GetProductPricingRequest GetProductPricingResponse
+        estimate_cost EstimateCostRequest EstimateCostResponse
     }
 }

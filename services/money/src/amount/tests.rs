@@ -65,7 +65,7 @@ fn an_amount_can_be_printed_in_columns() {
 
 #[test]
 fn nothing_is_not_zero() {
-    check("USDC", "", "is empty: an amount such as 0.01 is needed");
+    check("USDC", "", "is empty: a decimal such as 0.01 is needed");
 }
 
 #[test]
@@ -141,10 +141,10 @@ fn the_largest_amount_is_the_last_of_64_bits() {
 #[test]
 fn a_text_beyond_64_bytes_is_refused_unseen_and_never_repeated() {
     check("USDC", &format!("{}1", "0".repeat(63)), "1");
-    check("USDC", &format!("{}1", "0".repeat(64)), "is 65 bytes long, an amount has at most 64");
-    check("USDC", &"secret ".repeat(100), "is 700 bytes long, an amount has at most 64");
+    check("USDC", &format!("{}1", "0".repeat(64)), "is 65 bytes long, a decimal has at most 64");
+    check("USDC", &"secret ".repeat(100), "is 700 bytes long, a decimal has at most 64");
     // 33 characters of two bytes each.
-    check("USDC", &"é".repeat(33), "is 66 bytes long, an amount has at most 64");
+    check("USDC", &"é".repeat(33), "is 66 bytes long, a decimal has at most 64");
 }
 
 #[test]

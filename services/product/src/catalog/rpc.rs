@@ -1,4 +1,4 @@
-//! CatalogService on the wire.
+//! CatalogService on the wire. What is asked of prices is read and answered with their slice.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,17 @@ use tonic::{Request, Response, Status as GrpcStatus, async_trait};
 use trivet_proto::product::v1::{
     self as wire, BatchGetProductsRequest, BatchGetProductsResponse, CheckAvailabilityRequest,
     CheckAvailabilityResponse, CreateProductRequest, CreateProductResponse, DeleteProductRequest,
-    DeleteProductResponse, GetProductRequest, GetProductResponse, ListProductsRequest, ListProductsResponse,
-    ProductStatus, UnavailableReason,
+    DeleteProductResponse, EstimateCostRequest, EstimateCostResponse, GetProductPricingRequest,
+    GetProductPricingResponse, GetProductRequest, GetProductResponse, ListProductsRequest, ListProductsResponse,
+    ProductStatus, SetPriceRequest, SetPriceResponse, UnavailableReason,
     catalog_service_server::{CatalogService, CatalogServiceServer},
 };
 
 use super::{Availability, Catalog, Cursor, Draft, Filter, Product, Refused, Status, availability, metadata};
-use crate::{Config, buyer};
+use crate::{
+    Config, buyer,
+    pricing::{self, Pricing},
+};
 
 /// Characters of a name, and of a query for one.
 const NAME_LIMIT: usize = 200;
@@ -31,8 +35,10 @@ const STALENESS: &str = "x-trivet-staleness-ms";
 
 /// CatalogService over this store, knowing or asking who is active.
 pub(crate) fn server(parts: &Parts, config: &Config) -> Result<CatalogServiceServer<Rpc>, StartError> {
+    let catalog = Catalog::new(parts.store.clone(), parts.clock.clone(), config.cache_bytes);
     let rpc = Rpc {
-        catalog: Catalog::new(parts.store.clone(), parts.clock.clone(), config.cache_bytes),
+        pricing: Pricing::new(parts.store.clone(), parts.clock.clone(), catalog.clone()),
+        catalog,
         tokens: parts.tokens.clone(),
         accounts: buyer::Accounts::new(parts)?,
     };
@@ -41,6 +47,7 @@ pub(crate) fn server(parts: &Parts, config: &Config) -> Result<CatalogServiceSer
 
 pub(crate) struct Rpc {
     catalog: Catalog,
+    pricing: Pricing,
     tokens: TokenKey,
     accounts: buyer::Accounts,
 }
@@ -107,6 +114,35 @@ impl CatalogService for Rpc {
         Ok(Response::new(DeleteProductResponse { product: Some((&product).into()) }))
     }
 
+    async fn set_price(&self, request: Request<SetPriceRequest>) -> Result<Response<SetPriceResponse>, GrpcStatus> {
+        let (context, asked) = open(request)?;
+        let (price, already_processed) = self.pricing.set(&context, pricing::rpc::draft(&asked)?).await??;
+        Ok(Response::new(SetPriceResponse { price: Some(price.into()), already_processed }))
+    }
+
+    async fn get_product_pricing(
+        &self,
+        request: Request<GetProductPricingRequest>,
+    ) -> Result<Response<GetProductPricingResponse>, GrpcStatus> {
+        let (context, asked) = open(request)?;
+        let (product_id, quantity) = pricing::rpc::pricing(&asked)?;
+        let price = self.pricing.in_force(&context, &product_id).await??;
+        let increment = quantity.map(|quantity| price.quote(quantity)).transpose()?;
+        let next = self.pricing.next(&context, &product_id, &price).await?;
+        Ok(Response::new(pricing::rpc::pricing_message(price, next, increment)))
+    }
+
+    async fn estimate_cost(
+        &self,
+        request: Request<EstimateCostRequest>,
+    ) -> Result<Response<EstimateCostResponse>, GrpcStatus> {
+        let (context, asked) = open(request)?;
+        let (product_id, quantity) = pricing::rpc::estimate(&asked)?;
+        let price = self.pricing.in_force(&context, &product_id).await??;
+        let increment = price.quote(quantity)?;
+        Ok(Response::new(pricing::rpc::estimate_message(price, quantity, increment)))
+    }
+
     async fn check_availability(
         &self,
         request: Request<CheckAvailabilityRequest>,
@@ -141,7 +177,7 @@ fn draft(asked: &CreateProductRequest) -> Result<Draft, Refusal> {
     let request_id = fields.read("request_id", RequestId::parse_optional(&asked.request_id));
     let product_id = fields.read("product_id", Slug::parse_optional(&asked.product_id));
     let name = fields.read("name", text::line(&asked.name, NAME_LIMIT));
-    let kind = fields.read("type", kind(&asked.r#type));
+    let kind = fields.read("type", word(&asked.r#type));
     let category_id = fields.read("category_id", Slug::parse_optional(&asked.category_id));
     let description = fields.read("description", text::paragraph(&asked.description, DESCRIPTION_LIMIT));
     let metadata = fields.read("metadata", metadata::to_json(asked.metadata.as_ref()));
@@ -151,8 +187,8 @@ fn draft(asked: &CreateProductRequest) -> Result<Draft, Refusal> {
     Ok(Draft { request_id, product_id, name, kind, category_id, description, metadata })
 }
 
-/// Reads a type, `[a-z][a-z0-9_]{0,31}`; empty means none.
-fn kind(asked: &str) -> Result<Option<String>, text::Fault> {
+/// Reads a word of the caller's, `[a-z][a-z0-9_]{0,31}`; empty means none.
+pub(crate) fn word(asked: &str) -> Result<Option<String>, text::Fault> {
     let rest = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     let good = asked.len() <= 32 && asked.starts_with(|first: char| first.is_ascii_lowercase()) && rest(asked);
     match asked {
@@ -172,7 +208,7 @@ fn batch(asked: &BatchGetProductsRequest) -> Result<Vec<Slug>, Refusal> {
 fn filter(asked: &ListProductsRequest) -> Result<(Filter, u64), Refusal> {
     let mut fields = Fields::default();
     let size = fields.read("page_size", page::size(asked.page_size));
-    let kind = fields.read("type", kind(&asked.r#type));
+    let kind = fields.read("type", word(&asked.r#type));
     let category_id = fields.read("category_id", Slug::parse_optional(&asked.category_id));
     let status = fields.read("status", status(asked.status));
     let query = fields.read("query", text::optional_line(&asked.query, NAME_LIMIT));

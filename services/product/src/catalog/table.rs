@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use mesh::{
     Slug, StoreError, Tenant, Time,
-    store::{self, contains_pattern, placeholders, sql},
+    store::{self, contains_pattern, lock_clause, placeholders, sql},
 };
 use sea_orm::{ConnectionTrait, FromQueryResult as _, Value};
 
@@ -53,6 +53,20 @@ pub(super) async fn find(
         format!("select {COLUMNS} from products where tenant_id = $1 and product_id = $2 and delete_time is null");
     let statement = sql(connection, &text, [tenant.clone().into(), product_id.clone().into()]);
     Ok(Product::find_by_statement(statement).one(connection).await?)
+}
+
+/// Whether there is a product with this id; if so, nobody else changes or locks it until the transaction ends.
+pub(crate) async fn lock(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    product_id: &Slug,
+) -> Result<bool, StoreError> {
+    let text = format!(
+        "select 1 from products where tenant_id = $1 and product_id = $2 and delete_time is null{}",
+        lock_clause(connection)
+    );
+    let statement = sql(connection, &text, [tenant.clone().into(), product_id.clone().into()]);
+    Ok(connection.query_one_raw(statement).await?.is_some())
 }
 
 /// The products among these ids that were not deleted.

@@ -28,6 +28,7 @@ mod ledger;
 mod organizations;
 mod overview;
 mod payments;
+mod pricing;
 mod process;
 mod races;
 mod settings;
