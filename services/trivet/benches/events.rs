@@ -113,11 +113,12 @@ async fn one_by_one(config: &Config, events: u64) -> f64 {
     let context = Context::own(Tenant::default_tenant(), Duration::from_mins(10));
     let began = Instant::now();
     for number in 0..events {
-        let unit = product.unit(&context).run(number, |number, transaction| {
+        let unit = product.unit(&context).run((number, Clock::system().now()), |(number, now), transaction| {
             Box::pin(async move {
                 let text = "insert into inbox (event_id, tenant_id, type, state, receive_time)
-                            values ($1, 'bench', 'user.created', 'FELT', 0)";
-                transaction.execute_raw(sql(transaction, text, [format!("one_{number}").into()])).await?;
+                            values ($1, 'bench', 'user.created', 'FELT', $2)";
+                let values = [format!("one_{number}").into(), (*now).into()];
+                transaction.execute_raw(sql(transaction, text, values)).await?;
                 let text = "insert into buyers (tenant_id, user_id, status, version, as_of_time)
                             values ('bench', $1, 'ACTIVE', 1, 0)";
                 transaction.execute_raw(sql(transaction, text, [format!("one_{number}").into()])).await?;

@@ -27,6 +27,9 @@ pub(super) trait Bus: Send + Sync {
     /// call it: two who bring the same events could bring them out of order.
     async fn bring(&self, consumer: &Consumer);
 
+    /// Whether it can take nothing at all now.
+    fn is_away(&self) -> bool;
+
     /// Comes back when telling makes sense again after it did not; at once where nobody knows.
     async fn recovered(&self);
 

@@ -17,6 +17,8 @@ const CANDIDACY: Duration = Duration::from_secs(1);
 const WAKING: Duration = Duration::from_millis(5);
 /// How often letters are looked for that nobody woke the worker for.
 const POLL: Duration = Duration::from_secs(1);
+/// The least time between two looks for letters.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often it looks how far telling and feeling are behind.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often what is too old is forgotten.
@@ -114,8 +116,10 @@ impl Carrier {
             match self.consumer.try_letters().await {
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(error) => debug!("Letters of {} wait: {}", self.name, chain(&error)),
+                Err(error) => warn!("Letters of {} wait: {}", self.name, chain(&error)),
             }
+            // Not after each of a thousand commits a second: looking for what is due has its price, too.
+            tokio::time::sleep(PAUSE).await;
             let _ = tokio::time::timeout(POLL, committed.changed()).await;
         }
     }

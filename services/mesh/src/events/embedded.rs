@@ -41,6 +41,10 @@ impl Bus for Embedded {
         std::future::pending::<()>().await;
     }
 
+    fn is_away(&self) -> bool {
+        false
+    }
+
     async fn recovered(&self) {}
 
     async fn pending(&self, _: &str) -> Option<u64> {

@@ -20,7 +20,10 @@ use async_nats::{
 };
 use futures_util::{StreamExt as _, stream as futures};
 use percent_encoding::percent_decode_str;
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 use tonic::async_trait;
 use tracing::{info, warn};
 
@@ -37,6 +40,8 @@ const AT_ONCE: usize = 256;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The wait before a connection is tried again: it grows from the first to the last of these.
 const RECONNECT: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+/// A fault that was not found again for so long is none any more. Longer than the relay waits before it tries again.
+const FAULT: Duration = Duration::from_secs(15);
 /// The wait before a consumer's session begins again after it failed.
 const SESSION_WAIT: Duration = Duration::from_millis(500);
 
@@ -44,12 +49,13 @@ const SESSION_WAIT: Duration = Duration::from_millis(500);
 pub(super) struct Nats {
     jetstream: jetstream::Context,
     settings: EventSettings,
-    connected: watch::Receiver<bool>,
-    /// Whether the stream is known to be there and as it must be. The lock is held while it is made or looked at, so
-    /// that this is done once.
-    checked: Mutex<bool>,
-    /// What is wrong with the stream, or why it took an event not; empty where nothing is.
-    fault: watch::Sender<String>,
+    /// Counts connections: odd while there is one, even while there is none.
+    connection: watch::Receiver<u64>,
+    /// In which connection the stream was found to be there and as it must be. The lock is held while it is made or
+    /// looked at, so that this is done once.
+    checked: Mutex<Option<u64>>,
+    /// What is wrong with the stream, or why it took an event not, and since when that is known.
+    fault: watch::Sender<Option<(Instant, String)>>,
     /// Whether a lost consumer is worth a line in the log: once, until it is found again.
     said: AtomicBool,
 }
@@ -60,7 +66,7 @@ impl Nats {
         let addresses: Result<Vec<ServerAddr>, _> =
             settings.nats_url.reveal().split(',').map(|address| address.trim().parse::<ServerAddr>()).collect();
         let addresses = addresses.map_err(|error| error.to_string())?;
-        let (sender, connected) = watch::channel(false);
+        let (sender, connection) = watch::channel(0_u64);
         let mut options = ConnectOptions::new();
         // The client does not take them out of the address by itself.
         if let Some((user, password)) = addresses.iter().find_map(|address| address.username().zip(address.password()))
@@ -80,11 +86,11 @@ impl Nats {
                 match &event {
                     Event::Connected => {
                         info!("NATS is there");
-                        sender.send_replace(true);
+                        sender.send_modify(|count| *count += 1 + *count % 2);
                     }
                     Event::Disconnected => {
                         warn!("NATS is away; events wait in the outboxes");
-                        sender.send_replace(false);
+                        sender.send_modify(|count| *count += *count % 2);
                     }
                     other => tracing::debug!("NATS says: {other}"),
                 }
@@ -97,46 +103,52 @@ impl Nats {
         Ok(Self {
             jetstream,
             settings: settings.clone(),
-            connected,
-            checked: Mutex::new(false),
-            fault: watch::Sender::new(String::new()),
+            connection,
+            checked: Mutex::new(None),
+            fault: watch::Sender::new(None),
             said: AtomicBool::new(false),
         })
     }
 
-    fn is_connected(&self) -> bool {
-        *self.connected.borrow()
+    /// The number of the connection that there is.
+    fn connected(&self) -> Option<u64> {
+        let count = *self.connection.borrow();
+        (count % 2 == 1).then_some(count)
     }
 
-    /// Makes sure that there is a stream as it must be.
+    /// Makes sure that there is a stream as it must be: once for each connection, since a server that comes back may have
+    /// lost what it took last.
     async fn ready(&self) -> Result<(), String> {
-        if !self.is_connected() {
-            return Err("NATS cannot be reached".to_owned());
-        }
+        let connection = self.connected().ok_or("NATS cannot be reached")?;
         let mut checked = self.checked.lock().await;
-        if *checked {
+        if *checked == Some(connection) {
             return Ok(());
         }
         let made = stream::make_or_check(&self.jetstream, &self.settings).await;
-        self.fault.send_replace(made.clone().err().unwrap_or_default());
+        self.note(made.as_ref().err());
         made?;
-        *checked = true;
+        *checked = Some(connection);
         Ok(())
+    }
+
+    /// Notes what is wrong, or that nothing is.
+    fn note(&self, fault: Option<&String>) {
+        self.fault.send_replace(fault.map(|fault| (Instant::now(), fault.clone())));
     }
 
     /// Looks at the stream again before it is used the next time.
     async fn doubt(&self) {
-        *self.checked.lock().await = false;
+        *self.checked.lock().await = None;
     }
 
     /// Tells the events of one aggregate, in their order, up to the first that is not told.
     async fn tell_one_after_the_other(&self, events: Vec<(usize, &CloudEvent)>) -> Vec<(usize, Fate)> {
         let mut fates = Vec::with_capacity(events.len());
-        let mut stopped = None;
+        let mut stopped: Option<String> = None;
         for (position, event) in events {
             let fate = match &stopped {
                 None => self.tell_one(event).await,
-                Some(cause) => Fate::Later(format!("an earlier event of {} waits: {cause}", event.subject)),
+                Some(cause) => Fate::Later(cause.clone()),
             };
             if let (None, Fate::Refused(cause) | Fate::Later(cause)) = (&stopped, &fate) {
                 stopped = Some(cause.clone());
@@ -156,11 +168,12 @@ impl Nats {
             let acknowledged = self.jetstream.publish_with_headers(subject, headers, payload).await?;
             acknowledged.await
         };
-        let mut connected = self.connected.clone();
+        let mut connection = self.connection.clone();
+        connection.mark_unchanged();
         let published = tokio::select! {
             published = published => published,
             // Whether it arrived nobody knows; told again, it is one event still.
-            _ = connected.wait_for(|connected| !connected) => return Fate::Later("NATS went away".to_owned()),
+            _ = connection.changed() => return Fate::Later("NATS went away".to_owned()),
         };
         let Err(error) = published else { return Fate::Told };
         match error.kind() {
@@ -193,16 +206,14 @@ impl Bus for Nats {
         fates.sort_unstable_by_key(|(position, _)| *position);
         let fates: Vec<Fate> = fates.into_iter().map(|(_, fate)| fate).collect();
         // A stream that is full, for instance: the status says so until it takes everything again.
-        let trouble =
-            fates.iter().find_map(|fate| if let Fate::Later(cause) = fate { Some(cause.clone()) } else { None });
-        self.fault.send_replace(trouble.unwrap_or_default());
+        self.note(fates.iter().find_map(|fate| if let Fate::Later(cause) = fate { Some(cause) } else { None }));
         fates
     }
 
     async fn bring(&self, consumer: &Consumer) {
         loop {
-            let mut connected = self.connected.clone();
-            if connected.wait_for(|connected| *connected).await.is_err() {
+            let mut connection = self.connection.clone();
+            if connection.wait_for(|count| count % 2 == 1).await.is_err() {
                 // The client is gone: the process ends.
                 return std::future::pending().await;
             }
@@ -210,7 +221,7 @@ impl Bus for Nats {
                 Ok(()) => session::run(self, consumer).await,
                 Err(cause) => cause,
             };
-            if self.is_connected() && !self.said.swap(true, Ordering::Relaxed) {
+            if self.connected().is_some() && !self.said.swap(true, Ordering::Relaxed) {
                 warn!("{} hears no events for a moment: {ended}", consumer.name());
             }
             self.doubt().await;
@@ -218,26 +229,30 @@ impl Bus for Nats {
         }
     }
 
+    fn is_away(&self) -> bool {
+        self.connected().is_none()
+    }
+
     async fn recovered(&self) {
-        let mut connected = self.connected.clone();
+        let mut connection = self.connection.clone();
         // An error says that the client is gone, and with it the process.
-        let _ = connected.wait_for(|connected| *connected).await;
+        let _ = connection.wait_for(|count| count % 2 == 1).await;
     }
 
     async fn pending(&self, consumer: &str) -> Option<u64> {
-        if !self.is_connected() {
-            return None;
-        }
+        self.connected()?;
         let stream = self.jetstream.get_stream_no_info(&self.settings.nats_stream).await.ok()?;
         Some(stream.consumer_info(consumer).await.ok()?.num_pending)
     }
 
     async fn state(&self) -> Finding {
-        if !self.is_connected() {
+        if self.connected().is_none() {
             return Finding::Down("NATS cannot be reached; events wait in the outbox".to_owned());
         }
-        let fault = self.fault.borrow().clone();
-        if !fault.is_empty() {
+        // A fault that lasts is found again and again; one that is not was nothing, or another process has it now.
+        if let Some((since, fault)) = self.fault.borrow().clone()
+            && since.elapsed() < FAULT
+        {
             return Finding::Down(fault);
         }
         if self.settings.nats_replicas == 1 && !self.settings.nats_sync_always {

@@ -144,11 +144,15 @@ const PURGED: i64 = 1_000;
 const EVENT: &str = "event_id, cast($1 as text) as source, type as kind, tenant_id, aggregate, subject,
     aggregate_version, time, traceparent, causation_id, data_schema, data, '' as fault";
 
+/// Events that the bus refused and nobody has discarded; mostly none. Materialized, because PostgreSQL would otherwise
+/// look for them once for each event that waits, whenever its statistics are from before the wait.
+const REFUSED: &str = "refused as materialized (
+    select tenant_id, aggregate, subject, position from outbox where refused_time is not null and sent_time is null)";
+
 /// That `waiting` is to be told: no bus has refused it, nor one that it stands behind.
 const WAITING: &str = "waiting.sent_time is null and waiting.refused_time is null
-    and not exists (select 1 from outbox refused
-                     where refused.refused_time is not null and refused.sent_time is null
-                       and refused.tenant_id = waiting.tenant_id and refused.aggregate = waiting.aggregate
+    and not exists (select 1 from refused
+                     where refused.tenant_id = waiting.tenant_id and refused.aggregate = waiting.aggregate
                        and refused.subject = waiting.subject and refused.position < waiting.position)";
 
 /// An event with its place in the outbox.
@@ -167,17 +171,20 @@ impl Kept {
     }
 }
 
-/// The oldest events that are to be told. Not those that the bus refused, nor what waits behind them.
+/// The oldest events after a position that are to be told. Not those that the bus refused, nor what waits behind them.
 pub(super) async fn unsent(
     connection: &impl ConnectionTrait,
     source: &str,
+    after: i64,
     limit: u64,
 ) -> Result<Vec<Kept>, StoreError> {
     let text = format!(
-        "select position, commit_order, {EVENT}, '{PROTOBUF}' as content_type from outbox waiting
-          where {WAITING} order by position limit $2"
+        "with {REFUSED}
+         select position, commit_order, {EVENT}, '{PROTOBUF}' as content_type from outbox waiting
+          where {WAITING} and position > $2 order by position limit $3"
     );
-    let statement = sql(connection, &text, [source.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()]);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let statement = sql(connection, &text, [source.into(), after.into(), limit.into()]);
     Ok(Kept::find_by_statement(statement).all(connection).await?)
 }
 
@@ -211,10 +218,11 @@ pub(super) async fn mark_refused(
     Ok(())
 }
 
-/// Forgets what was told before `horizon`, a piece of it; says how many rows that were.
+/// Forgets what happened before `horizon` and was told, a piece of it; says how many rows that were. By the time of the
+/// event: what is told again must not be kept for longer than the inboxes remember it.
 pub(super) async fn purge(connection: &impl ConnectionTrait, horizon: Time) -> Result<u64, StoreError> {
     let text = "delete from outbox where position in
-                    (select position from outbox where sent_time < $1 order by sent_time limit $2)";
+                    (select position from outbox where time < $1 and sent_time is not null order by time limit $2)";
     let statement = sql(connection, text, [horizon.into(), PURGED.into()]);
     Ok(connection.execute_raw(statement).await?.rows_affected())
 }
@@ -273,11 +281,17 @@ pub(super) async fn told(
     } else {
         format!("and type in ({})", placeholders(8, asked.kinds.len()))
     };
+    let (between, order) = match connection.get_database_backend() {
+        DbBackend::Postgres => {
+            ("(commit_order, position) > ($2, $3) and (commit_order, position) <= ($4, $5)", "commit_order, position")
+        }
+        // Its commit orders are all 0, and it would look for them alone.
+        _ => ("$2 = $4 and position > $3 and position <= $5", "position"),
+    };
     let text = format!(
         "select position, commit_order, {EVENT}, '{PROTOBUF}' as content_type from outbox
-          where (commit_order, position) > ($2, $3) and (commit_order, position) <= ($4, $5)
-            and tenant_id = $6 and ($7 = '' or subject = $7) {kinds}
-          order by commit_order, position limit {limit}"
+          where {between} and tenant_id = $6 and ($7 = '' or subject = $7) {kinds}
+          order by {order} limit {limit}"
     );
     let fixed = [
         source.into(),
@@ -421,7 +435,8 @@ pub(super) struct Backlog {
 /// How far telling is behind; what waits is counted up to [`COUNTED`].
 pub(super) async fn backlog(connection: &impl ConnectionTrait) -> Result<Backlog, StoreError> {
     let text = format!(
-        "select (select count(*) from (select 1 from outbox waiting where {WAITING} limit {COUNTED}) counted) as waiting,
+        "with {REFUSED}
+         select (select count(*) from (select 1 from outbox waiting where {WAITING} limit {COUNTED}) counted) as waiting,
                 (select time from outbox waiting where {WAITING} order by position limit 1) as oldest"
     );
     let backlog = Backlog::find_by_statement(sql(connection, &text, [])).one(connection).await?;

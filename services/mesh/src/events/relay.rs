@@ -3,7 +3,11 @@
 //! It reads what was not told yet, never what comes after a position: positions are handed out before the commit, and a
 //! row with a lower one can appear later (money.md, section E). It holds no transaction while it waits for the bus.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tracing::{info, warn};
 
@@ -17,6 +21,8 @@ use crate::{Clock, Context, Store, StoreError, Tenant, chain};
 
 /// Events told at once.
 const BATCH: u64 = 256;
+/// Aggregates that may wait without anything else being told: if there are more, it is the bus that takes nothing.
+const STUCK: usize = 16;
 /// How often it looks without having been woken.
 const POLL: Duration = Duration::from_secs(1);
 /// The wait after the first failure; it doubles with each that follows, up to [`LONGEST_WAIT`].
@@ -91,23 +97,39 @@ impl Relay {
     }
 
     async fn pass(&self) -> Result<Pass, StoreError> {
-        let kept = outbox::unsent(self.store.reader(), self.source, BATCH).await?;
-        if kept.is_empty() {
-            return Ok(Pass::Done);
-        }
-        let fates = self.tell(&kept).await;
-        let mut told = Vec::new();
-        let mut refused = Vec::new();
+        let mut stuck = BTreeSet::new();
         let mut later = None;
-        for (kept, fate) in kept.into_iter().zip(fates) {
-            match fate {
-                Fate::Told => told.push(kept),
-                Fate::Refused(cause) => refused.push((kept, cause)),
-                Fate::Later(cause) => later = Some(cause),
+        // Only within this pass, and only to see past aggregates that wait: each pass begins with the first row.
+        let mut after = 0;
+        loop {
+            let kept = outbox::unsent(self.store.reader(), self.source, after, BATCH).await?;
+            let Some(last) = kept.last() else { return Ok(later.map_or(Pass::Done, Pass::Later)) };
+            after = last.position;
+            let free = |kept: &Kept| !stuck.contains(&kept.event.aggregate_key());
+            let kept: Vec<Kept> = kept.into_iter().filter(free).collect();
+            let fates = self.tell(&kept).await;
+            let mut told = Vec::new();
+            let mut refused = Vec::new();
+            for (kept, fate) in kept.into_iter().zip(fates) {
+                match fate {
+                    Fate::Told => told.push(kept),
+                    Fate::Refused(cause) => refused.push((kept, cause)),
+                    Fate::Later(cause) => {
+                        stuck.insert(kept.event.aggregate_key());
+                        later = Some(cause);
+                    }
+                }
+            }
+            let idle = told.is_empty() && refused.is_empty();
+            self.settle(told, refused).await?;
+            match &later {
+                None => return Ok(Pass::More),
+                Some(cause) if idle && (stuck.len() > STUCK || self.bus.is_away()) => {
+                    return Ok(Pass::Later(cause.clone()));
+                }
+                Some(_) => {}
             }
         }
-        self.settle(told, refused).await?;
-        Ok(later.map_or(Pass::More, Pass::Later))
     }
 
     /// Has the bus tell these; those that are too large for any bus are refused, and hold up what is behind them.
@@ -118,7 +140,7 @@ impl Relay {
             let events: Vec<CloudEvent> = kept.iter().map(|kept| kept.event.clone()).collect();
             return self.bus.tell(&events).await;
         }
-        let mut refused = std::collections::BTreeSet::new();
+        let mut refused = BTreeSet::new();
         let mut fates = Vec::new();
         let mut rest = Vec::new();
         for kept in kept {

@@ -12,8 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Location, Store, StoreError, migrate::wrapped, sql};
 
-/// How long connecting to PostgreSQL may take.
+/// How long PostgreSQL may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A session that has heard nothing for so long is asked whether it lives.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Has PostgreSQL find out within half a minute that the machine of a session is gone, and give its lock away.
 const KEEPALIVE: &str = "set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3";
@@ -76,7 +79,8 @@ impl Candidate {
             Location::File(path) => lock_file(&path, self.purpose)?.map(|file| Hold::File { _file: file }),
             Location::Postgres { url, schema, .. } => {
                 let channel = channel(self.purpose, &schema);
-                match self.lead_session(&url, &channel).await {
+                let session = tokio::time::timeout(CONNECT_TIMEOUT, self.lead_session(&url, &channel)).await;
+                match session.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                     Ok(session) => session.map(|session| self.hold(session, &lost)),
                     Err(error) => {
                         self.session = None;
@@ -92,9 +96,7 @@ impl Candidate {
     async fn lead_session(&mut self, url: &str, channel: &str) -> Result<Option<PgListener>, sqlx::Error> {
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => tokio::time::timeout(CONNECT_TIMEOUT, PgListener::connect(url))
-                .await
-                .map_err(|_| sqlx::Error::PoolTimedOut)??,
+            None => PgListener::connect(url).await?,
         };
         // A session that breaks is given up for good: its successor would not hold the lock.
         session.eager_reconnect(false);
@@ -114,8 +116,18 @@ impl Candidate {
         let guard = lost.clone().drop_guard();
         let store = self.store.clone();
         Hold::Session(tokio::spawn(async move {
-            while let Ok(Some(_)) = session.try_recv().await {
-                store.0.committed.send_replace(());
+            loop {
+                match tokio::time::timeout(HEARTBEAT, session.try_recv()).await {
+                    Ok(Ok(Some(_))) => {
+                        store.0.committed.send_replace(());
+                    }
+                    Ok(_) => break,
+                    // A session that only listens would never notice that nobody is there any more.
+                    Err(_) => match tokio::time::timeout(CONNECT_TIMEOUT, session.execute("select 1")).await {
+                        Ok(Ok(_)) => {}
+                        _ => break,
+                    },
+                }
             }
             drop(guard);
         }))

@@ -23,17 +23,17 @@ async fn events_that_are_committed_while_a_process_drains_are_told_before_it_end
         let (hurry, hurried) = oneshot::channel::<()>();
         let draining = tokio::spawn(house.running.drain(async { hurried.await.unwrap() }));
         eventually("draining", async || life.phase() == Phase::Draining).await;
-        let change = Change { subjects: (0..20).map(|user| format!("user_{user:03}")).collect(), ..Change::of("") };
+        let change = Change { subjects: (0..100).map(|user| format!("user_{user:03}")).collect(), ..Change::of("") };
         Change { changes: 5, ..change }.commit(&source).await.unwrap();
         hurry.send(()).unwrap();
         in_time("the drain", draining).await.unwrap();
         let source = ground.store("source").await;
-        assert_eq!((told::waiting(&source).await, told::told(&source).await), (0, 100));
+        assert_eq!((told::waiting(&source).await, told::told(&source).await), (0, 500));
         if ground.is_on_nats() {
             // What was told and not felt any more is felt by the next process.
             House::open(ground).await.drain_once_settled().await;
         }
-        assert_eq!(felt::count(&ground.store("sink").await).await, 100);
+        assert_eq!(felt::count(&ground.store("sink").await).await, 500);
     })
     .await;
 }

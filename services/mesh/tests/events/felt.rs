@@ -43,29 +43,34 @@ pub(crate) enum Mood {
 
 /// The moods of a handler, and how often it was called. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Moods(Arc<Mutex<BySubject>>);
+pub(crate) struct Moods(Arc<Mutex<BTreeMap<String, Met>>>);
 
-type BySubject = BTreeMap<String, (Option<Mood>, u32)>;
+/// How a handler meets events of a subject, and how often it did.
+#[derive(Default)]
+struct Met {
+    mood: Option<Mood>,
+    calls: u32,
+}
 
 impl Moods {
     pub(crate) fn set(&self, subject: &str, mood: Mood) {
-        self.0.lock().unwrap().entry(subject.to_owned()).or_default().0 = Some(mood);
+        self.0.lock().unwrap().entry(subject.to_owned()).or_default().mood = Some(mood);
     }
 
     /// The cause is gone.
     pub(crate) fn forget(&self, subject: &str) {
-        self.0.lock().unwrap().entry(subject.to_owned()).or_default().0 = None;
+        self.0.lock().unwrap().entry(subject.to_owned()).or_default().mood = None;
     }
 
     /// How often the handler was called for this subject.
     pub(crate) fn calls(&self, subject: &str) -> u32 {
-        self.0.lock().unwrap().get(subject).map_or(0, |(_, calls)| *calls)
+        self.0.lock().unwrap().get(subject).map_or(0, |met| met.calls)
     }
 
     /// Counts a call, and answers the mood that it meets.
     fn meet(&self, subject: &str) -> Option<Mood> {
         let mut moods = self.0.lock().unwrap();
-        let (mood, calls) = moods.entry(subject.to_owned()).or_default();
+        let Met { mood, calls } = moods.entry(subject.to_owned()).or_default();
         *calls += 1;
         let met = *mood;
         match mood {

@@ -73,7 +73,7 @@ impl House {
 
     /// A process of this plan.
     pub(crate) async fn start(plan: Plan, stores: Stores, moods: Moods) -> Self {
-        let running = in_time("the start", async { plan.bind().await.unwrap().start().await.unwrap() }).await;
+        let running = in_time("the start", Box::pin(async { plan.bind().await.unwrap().start().await.unwrap() })).await;
         Self { running, moods, stores }
     }
 

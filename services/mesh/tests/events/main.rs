@@ -8,8 +8,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::as_conversions,
-    clippy::large_futures,
-    reason = "a test that cannot go on should end where it stands, and is awaited once"
+    reason = "a test that cannot go on should end where it stands"
 )]
 
 mod ground;

@@ -127,7 +127,7 @@ fn write<'a>(
 /// Takes its time, with the locks held.
 async fn linger(transaction: &Transaction) -> Result<(), StoreError> {
     let text = match transaction.get_database_backend() {
-        DbBackend::Postgres => "select 1 from pg_sleep(0.005)",
+        DbBackend::Postgres => "select 1 from pg_sleep_for('5 milliseconds')",
         _ => "with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000) select count(*) from n",
     };
     transaction.query_one_raw(sql(transaction, text, [])).await?;
@@ -204,7 +204,7 @@ impl Load {
     /// The next transaction of a writer, if anything is left to do.
     fn next(self, turn: usize, left: &AtomicI64) -> Option<Change> {
         let (subjects, changes, slow) = match turn % 4 {
-            0 => (1, 1, false),
+            0 => (1_u8, 1, false),
             1 => (1, 5, true),
             2 => (2, 3, false),
             _ => (1, 1, true),

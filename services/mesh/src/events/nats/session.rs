@@ -2,21 +2,21 @@
 //! database.
 //!
 //! JetStream brings what was not acknowledged again only after a while, and until then what came later: out of order.
-//! So a session that finds messages unacknowledged, or notices that one did not arrive, makes the consumer anew right
-//! behind the last message up to which all were acknowledged. What it hears twice then, the inbox knows.
+//! So each session makes the consumer anew, right behind the last message up to which all were acknowledged, and one that
+//! notices that a message did not arrive ends. What is heard twice then, the inbox knows.
 
 use std::time::Duration;
 
 use async_nats::jetstream::{
     Context, ErrorCode, Message,
-    consumer::{AckPolicy, DeliverPolicy, Info, PullConsumer, ReplayPolicy, pull},
+    consumer::{AckPolicy, DeliverPolicy, PullConsumer, ReplayPolicy, pull},
     context::ConsumerInfoErrorKind,
     message::AckKind,
 };
 use futures_util::StreamExt as _;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::{Nats, message};
+use super::{Nats, message, stream::description};
 use crate::{
     chain,
     events::{CloudEvent, Consumer, consumer::BATCH},
@@ -37,7 +37,7 @@ const STORE_WAIT: [Duration; 2] = [Duration::from_millis(50), Duration::from_sec
 pub(super) async fn run(nats: &Nats, consumer: &Consumer) -> String {
     let failed = async {
         let stream = nats.settings.nats_stream.as_str();
-        let (place, delivered) = place(&nats.jetstream, stream, consumer.name()).await?;
+        let place = place(&nats.jetstream, stream, consumer.name()).await?;
         let messages = place
             .stream()
             .max_messages_per_batch(ON_THE_WAY)
@@ -48,7 +48,7 @@ pub(super) async fn run(nats: &Nats, consumer: &Consumer) -> String {
             .map_err(|error| chain(&error))?;
         nats.said.store(false, std::sync::atomic::Ordering::Relaxed);
         let mut batches = messages.ready_chunks(BATCH);
-        let mut expected = delivered + 1;
+        let mut expected = 1;
         while let Some(batch) = batches.next().await {
             let batch: Result<Vec<Message>, _> = batch.into_iter().collect();
             let batch = batch.map_err(|error| chain(&error))?;
@@ -93,19 +93,14 @@ async fn receive_for_sure(consumer: &Consumer, events: &[CloudEvent], batch: &[M
     }
 }
 
-/// The durable consumer, with nothing unacknowledged, and how many messages it has brought.
-async fn place(jetstream: &Context, stream: &str, name: &str) -> Result<(PullConsumer, u64), String> {
+/// The durable consumer, made anew behind the last message up to which all were acknowledged: whatever was on its way to
+/// somebody who is gone comes again at once, and before what is later.
+async fn place(jetstream: &Context, stream: &str, name: &str) -> Result<PullConsumer, String> {
     let handle = jetstream.get_stream_no_info(stream).await.map_err(|error| chain(&error))?;
     let begin = match handle.consumer_info(name).await {
-        Ok(found) if found.num_ack_pending == 0 && is_ours(&found) => {
-            let place = handle.get_consumer(name).await.map_err(|error| error.to_string())?;
-            return Ok((place, found.delivered.consumer_sequence));
-        }
         Ok(found) => {
             handle.delete_consumer(name).await.map_err(|error| chain(&error))?;
-            let start_sequence = found.ack_floor.stream_sequence + 1;
-            info!("{name} hears again from message {start_sequence} on, {} are open", found.num_ack_pending);
-            DeliverPolicy::ByStartSequence { start_sequence }
+            DeliverPolicy::ByStartSequence { start_sequence: found.ack_floor.stream_sequence + 1 }
         }
         // From the beginning: what was felt before is known.
         Err(error) if is_missing(&error.kind()) => DeliverPolicy::All,
@@ -113,12 +108,11 @@ async fn place(jetstream: &Context, stream: &str, name: &str) -> Result<(PullCon
     };
     let config = pull::Config {
         durable_name: Some(name.to_owned()),
-        description: Some(format!("What {name} hears")),
+        description: Some(description(name)),
         deliver_policy: begin,
         ..config()
     };
-    let place = handle.create_consumer(config).await.map_err(|error| chain(&error))?;
-    Ok((place, 0))
+    handle.create_consumer(config).await.map_err(|error| chain(&error))
 }
 
 fn config() -> pull::Config {
@@ -131,16 +125,6 @@ fn config() -> pull::Config {
         max_ack_pending: i64::try_from(ON_THE_WAY * 2).unwrap_or(i64::MAX),
         ..pull::Config::default()
     }
-}
-
-/// Whether a consumer was made by this release, or by one that wanted the same.
-fn is_ours(found: &Info) -> bool {
-    let (found, ours) = (&found.config, config());
-    found.ack_policy == ours.ack_policy
-        && found.ack_wait == ours.ack_wait
-        && found.max_ack_pending == ours.max_ack_pending
-        && found.filter_subject.is_empty()
-        && found.filter_subjects.is_empty()
 }
 
 fn is_missing(kind: &ConsumerInfoErrorKind) -> bool {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use async_nats::jetstream::{
     Context,
     context::GetStreamErrorKind,
-    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
+use futures_util::StreamExt as _;
+use tracing::warn;
 
 use crate::{chain, events::EventSettings};
 
@@ -50,6 +52,7 @@ pub(super) async fn make_or_check(jetstream: &Context, settings: &EventSettings)
     };
     match jetstream.get_stream(name).await {
         Ok(stream) => {
+            forget_who_is_ahead(&stream).await?;
             let found = stream.cached_info().config.clone();
             let wanted = wanted(settings, found.clone());
             if wanted == found {
@@ -64,6 +67,29 @@ pub(super) async fn make_or_check(jetstream: &Context, settings: &EventSettings)
         }
         Err(error) => Err(format!("JetStream does not answer: {}", chain(&error))),
     }
+}
+
+/// What a consumer of ours says of itself: the others are their owners' business.
+pub(super) fn description(consumer: &str) -> String {
+    format!("What {consumer} hears")
+}
+
+/// Takes away every consumer of ours that has heard more than there is: a server that lost power may have kept how far they were
+/// and lost what they heard last. They would pass over as many events as were lost; made anew, they hear all that there
+/// is, and the inboxes know what they felt. This must be before anything new is told.
+async fn forget_who_is_ahead(stream: &Stream) -> Result<(), String> {
+    let last = stream.cached_info().state.last_sequence;
+    let mut consumers = stream.consumers();
+    while let Some(consumer) = consumers.next().await {
+        let consumer = consumer.map_err(|error| chain(&error))?;
+        let ours = consumer.config.description.as_ref().is_some_and(|text| *text == description(&consumer.name));
+        let heard = consumer.delivered.stream_sequence.max(consumer.ack_floor.stream_sequence);
+        if ours && heard > last {
+            warn!("The stream lost events that {} has heard: it hears all that is left again", consumer.name);
+            stream.delete_consumer(&consumer.name).await.map_err(|error| chain(&error))?;
+        }
+    }
+    Ok(())
 }
 
 fn is_missing(kind: &GetStreamErrorKind) -> bool {
