@@ -34,7 +34,6 @@ use std::{sync::Arc, time::Duration};
 
 use opentelemetry::trace::SpanContext;
 use trivet_proto::Event;
-pub(crate) use trivet_proto::mesh::v1::event_service_server::SERVICE_NAME;
 
 pub use cloud::CloudEvent;
 pub use handlers::{Effect, Handled, HandlerError, Handlers, Heard};

@@ -279,7 +279,7 @@ fn address_of(listener: &TcpListener) -> SocketAddr {
 fn contract_services(placements: &[Placement]) -> Vec<&'static str> {
     let of_role =
         |name: &&str| placements.iter().any(|place| name.starts_with(&format!("trivet.{}.", place.role.name)));
-    let ours = |name: &&str| *name == events::SERVICE_NAME || of_role(name);
+    let ours = |name: &&str| name.starts_with("trivet.mesh.") || of_role(name);
     let name = |method: &trivet_proto::Method| method.path.trim_start_matches('/').split('/').next();
     let mut names: Vec<_> = trivet_proto::METHODS.iter().filter_map(name).filter(ours).collect();
     names.dedup();

@@ -17,6 +17,7 @@ use crate::{
 
 const ACCOUNT: &str = "trivet.account.v1.AccountService";
 const EVENTS: &str = "trivet.mesh.v1.EventService";
+const STATUS: &str = "trivet.mesh.v1.StatusService";
 
 /// How the service of this name is, as one word.
 async fn ask(line: &Line, name: &str) -> String {
@@ -40,14 +41,14 @@ async fn next(watch: &mut Streaming<HealthCheckResponse>) -> ServingStatus {
 async fn a_service_is_known_by_its_name_on_its_own_port() {
     let (running, address) = house(&Stub::default()).await;
     let line = Line::to(address).await;
-    for name in ["", "readiness", "liveness", ACCOUNT, EVENTS] {
+    for name in ["", "readiness", "liveness", ACCOUNT, EVENTS, STATUS] {
         assert_eq!(ask(&line, name).await, "SERVING", "{name:?}");
     }
     for name in ["trivet.product.v1.CatalogService", "account", "nothing"] {
         assert_eq!(ask(&line, name).await, "NotFound", "{name:?}");
     }
     let admin = Line::to(running.admin).await;
-    for name in ["", "readiness", "liveness", ACCOUNT, EVENTS, "trivet.product.v1.CatalogService"] {
+    for name in ["", "readiness", "liveness", ACCOUNT, EVENTS, STATUS, "trivet.product.v1.CatalogService"] {
         assert_eq!(ask(&admin, name).await, "SERVING", "{name:?} on the admin port");
     }
     assert_eq!(ask(&admin, "nothing").await, "NotFound");
