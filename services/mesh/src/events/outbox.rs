@@ -218,11 +218,10 @@ pub(super) async fn mark_refused(
     Ok(())
 }
 
-/// Forgets what happened before `horizon` and was told, a piece of it; says how many rows that were. By the time of the
-/// event: what is told again must not be kept for longer than the inboxes remember it.
+/// Forgets what was told before `horizon`, a piece of it; says how many rows that were.
 pub(super) async fn purge(connection: &impl ConnectionTrait, horizon: Time) -> Result<u64, StoreError> {
     let text = "delete from outbox where position in
-                    (select position from outbox where time < $1 and sent_time is not null order by time limit $2)";
+                    (select position from outbox where sent_time < $1 order by sent_time limit $2)";
     let statement = sql(connection, text, [horizon.into(), PURGED.into()]);
     Ok(connection.execute_raw(statement).await?.rows_affected())
 }
