@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::sync::watch;
 use uuid::{ContextV7, Timestamp, Uuid};
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z, as the store keeps it and as finely as PostgreSQL could.
@@ -80,6 +81,8 @@ pub struct Clock(Arc<Inner>);
 struct Inner {
     /// Microseconds at which a test holds the clock; `None` in production.
     held: Option<AtomicI64>,
+    /// Changes whenever a held clock is moved.
+    moved: watch::Sender<()>,
     /// Keeps ids of the same millisecond in the order in which they were made.
     order: Mutex<ContextV7>,
 }
@@ -96,7 +99,7 @@ impl Clock {
     }
 
     fn with(held: Option<AtomicI64>) -> Self {
-        Self(Arc::new(Inner { held, order: Mutex::new(ContextV7::new()) }))
+        Self(Arc::new(Inner { held, moved: watch::Sender::new(()), order: Mutex::new(ContextV7::new()) }))
     }
 
     /// The time of day.
@@ -111,7 +114,13 @@ impl Clock {
     pub fn advance(&self, by: Duration) {
         if let Some(held) = &self.0.held {
             held.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
+            self.0.moved.send_replace(());
         }
+    }
+
+    /// Changes whenever a held clock is moved; of a running clock never. Who waits for a time of day waits for this, too.
+    pub fn moved(&self) -> watch::Receiver<()> {
+        self.0.moved.subscribe()
     }
 
     /// 256 bits that nobody can guess, for a secret: from the generator that the system seeds. Never held, not even by a

@@ -40,7 +40,7 @@ pub use handlers::{Effect, Handled, HandlerError, Handlers, Heard};
 pub use settings::EventSettings;
 
 use crate::{
-    Background, Clock, Context, Store, StoreError, Telemetry, Tenant, Time, id,
+    Background, Clock, Context, Store, StoreError, Telemetry, Tenant, Time,
     status::{Check, Finding},
     store::{Migration, Transaction},
 };
@@ -104,6 +104,30 @@ pub struct Aggregate<'a> {
     pub version: i64,
 }
 
+/// An event that is to be written down: with what it is about, and not yet with whose it is.
+pub struct Draft {
+    aggregate: &'static str,
+    subject: String,
+    aggregate_version: i64,
+    kind: &'static str,
+    data_schema: &'static str,
+    data: Vec<u8>,
+}
+
+impl Draft {
+    /// An event about an aggregate.
+    pub fn new<E: Event>(about: Aggregate<'_>, event: &E) -> Self {
+        Self {
+            aggregate: about.kind,
+            subject: about.id.to_owned(),
+            aggregate_version: about.version,
+            kind: E::KIND.kind,
+            data_schema: E::KIND.message,
+            data: event.encode_to_vec(),
+        }
+    }
+}
+
 /// Writes an event down, to be told once the transaction is committed. It must hold the lock of the aggregate's row, so
 /// that the outbox has the aggregate's events in the order of their commits.
 pub async fn publish<E: Event>(
@@ -112,13 +136,12 @@ pub async fn publish<E: Event>(
     aggregate: Aggregate<'_>,
     event: &E,
 ) -> Result<(), StoreError> {
-    let row = outbox::Fresh {
-        event_id: id::fresh("evt", &origin.clock),
-        kind: E::KIND.kind,
-        data_schema: E::KIND.message,
-        data: event.encode_to_vec(),
-    };
-    outbox::insert(transaction, origin, aggregate, row).await
+    publish_all(transaction, origin, vec![Draft::new(aggregate, event)]).await
+}
+
+/// Writes events down in their order, many with one statement. What holds for [`publish`] holds for each of them.
+pub async fn publish_all(transaction: &Transaction, origin: &Origin, drafts: Vec<Draft>) -> Result<(), StoreError> {
+    outbox::insert(transaction, origin, drafts).await
 }
 
 /// The events of a process, before they flow.

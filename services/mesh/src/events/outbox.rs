@@ -3,14 +3,14 @@
 use sea_orm::{ConnectionTrait, DbBackend};
 
 use super::{
-    Aggregate, CloudEvent, Origin,
+    CloudEvent, Draft, Origin,
     cloud::PROTOBUF,
     dead::{BUS, DeadLetter},
     flow::Pending,
 };
 use crate::{
-    Tenant, Time,
-    store::{Migration, Row as QueryRow, StoreError, placeholders, sql},
+    Tenant, Time, id,
+    store::{Migration, Row as QueryRow, StoreError, placeholders, sql, tuples},
 };
 
 /// The table behind it.
@@ -99,41 +99,41 @@ pub(super) const ORDER: Migration = Migration::new("m0000_outbox_order", "")
     ",
     );
 
-/// What a row says of the event itself.
-pub(super) struct Fresh {
-    pub(super) event_id: String,
-    pub(super) kind: &'static str,
-    pub(super) data_schema: &'static str,
-    pub(super) data: Vec<u8>,
-}
+/// Rows of one statement: far from the 32,766 parameters that SQLite takes.
+const INSERTED: usize = 500;
 
-/// Appends an event.
+/// Appends events, in their order.
 pub(super) async fn insert(
     connection: &impl ConnectionTrait,
     origin: &Origin,
-    aggregate: Aggregate<'_>,
-    row: Fresh,
+    mut drafts: Vec<Draft>,
 ) -> Result<(), StoreError> {
-    let statement = sql(
-        connection,
-        "insert into outbox (event_id, tenant_id, type, aggregate, subject, aggregate_version, time, traceparent,
-                             causation_id, data_schema, data)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        [
-            row.event_id.into(),
-            origin.tenant.clone().into(),
-            row.kind.into(),
-            aggregate.kind.into(),
-            aggregate.id.into(),
-            aggregate.version.into(),
-            origin.time.into(),
-            origin.traceparent().into(),
-            origin.causation_id.clone().into(),
-            row.data_schema.into(),
-            row.data.into(),
-        ],
-    );
-    connection.execute_raw(statement).await?;
+    while !drafts.is_empty() {
+        let rest = drafts.split_off(drafts.len().min(INSERTED));
+        let rows = tuples(drafts.len(), 11);
+        let values = drafts.into_iter().flat_map(|draft| {
+            [
+                id::fresh("evt", &origin.clock).into(),
+                origin.tenant.clone().into(),
+                draft.kind.into(),
+                draft.aggregate.into(),
+                draft.subject.into(),
+                draft.aggregate_version.into(),
+                origin.time.into(),
+                origin.traceparent().into(),
+                origin.causation_id.clone().into(),
+                draft.data_schema.into(),
+                draft.data.into(),
+            ]
+        });
+        let text = format!(
+            "insert into outbox (event_id, tenant_id, type, aggregate, subject, aggregate_version, time, traceparent,
+                                 causation_id, data_schema, data)
+             values {rows}"
+        );
+        connection.execute_raw(sql(connection, &text, values)).await?;
+        drafts = rest;
+    }
     Ok(())
 }
 

@@ -67,7 +67,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether it says something of the database and nothing of what was asked of it: the same again may well do.
-    pub(crate) fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         matches!(
             self,
             Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::OutOfTime | Self::Closed | Self::Conflict(_)
