@@ -13,8 +13,11 @@ use mesh::{Clock, Context, Parts, Store, Tenant, Time, UserId, chain, store::Row
 use tokio::sync::mpsc;
 use tracing::debug;
 
-pub(crate) use events::handlers;
-pub(crate) use rpc::Accounts;
+pub(crate) use {
+    events::{handlers, user_deleted},
+    rpc::Accounts,
+    table::find,
+};
 
 /// How old a word of account may be that an answer is given on: how long somebody who was suspended can go on at most
 /// while events do not arrive.
@@ -26,7 +29,7 @@ const BUDGET: Duration = Duration::from_secs(3);
 
 text_enum! {
     /// How a user stands.
-    enum Status {
+    pub(crate) enum Status {
         /// In good standing.
         Active = "ACTIVE",
         /// Stopped by an operator for a while.
@@ -40,7 +43,7 @@ text_enum! {
 
 /// The last word on a user.
 #[derive(Clone, Debug, PartialEq, Eq, Row)]
-struct Buyer {
+pub(crate) struct Buyer {
     status: Status,
     /// The version of the account that it is about.
     version: i64,
@@ -55,6 +58,33 @@ pub(crate) struct Known {
     pub(crate) active: bool,
     /// How old the word is that says so.
     pub(crate) staleness: Duration,
+}
+
+/// What account says of a user when it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// `None`: there is no such account.
+    pub(crate) status: Option<Status>,
+    /// The version of the account that it is about.
+    pub(crate) version: i64,
+}
+
+impl Asked {
+    /// The answer, or what is known by now where that is newer.
+    pub(crate) fn or_later(self, known: Option<Buyer>) -> Self {
+        match known.filter(|known| known.version > self.version) {
+            Some(known) => Self { status: Some(known.status), version: known.version },
+            None => self,
+        }
+    }
+}
+
+/// What a user is in an organization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Membership {
+    Member,
+    Stranger,
+    NoOrganization,
 }
 
 /// The rule of freshness: what a word is good for now, if for anything.

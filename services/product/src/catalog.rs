@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use cache::{Cache, Entry};
 pub(crate) use rpc::{server, word};
-pub(crate) use table::lock;
+pub(crate) use table::{find_all, lock};
 
 text_enum! {
     /// How a product stands.

@@ -3,6 +3,8 @@
 
 mod catalog;
 mod pricing;
+
+mod plan;
 mod subscription;
 
 mod buyer;
@@ -35,10 +37,13 @@ pub fn role(config: Config) -> Role {
         migrations: migrations::all(),
         postgres: &[],
         services: Box::new(move |parts| {
+            let accounts = buyer::Accounts::new(&parts)?;
+            subscription::work(&parts);
             Ok(Services::default()
-                .with(catalog::server(&parts, &config)?)
-                .with(subscription::server(&parts))
-                .hearing(buyer::handlers()))
+                .with(catalog::server(&parts, &config, accounts.clone()))
+                .with(plan::server(&parts))
+                .with(subscription::server(&parts, accounts))
+                .hearing(subscription::handlers(buyer::handlers())))
         }),
     }
 }

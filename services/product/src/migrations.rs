@@ -4,6 +4,8 @@ mod m0001_products;
 mod m0002_subscriptions;
 mod m0003_buyers;
 mod m0004_prices;
+mod m0005_plans;
+mod m0006_subscriptions_live;
 
 use mesh::{
     claim, events,
@@ -14,5 +16,6 @@ pub(crate) fn all() -> Vec<Migration> {
     let mut steps = vec![SECRETS, claim::MIGRATION, m0001_products::MIGRATION, m0002_subscriptions::MIGRATION];
     steps.extend(events::MIGRATIONS);
     steps.extend([m0003_buyers::MIGRATION, m0004_prices::MIGRATION]);
+    steps.extend([m0005_plans::MIGRATION, m0006_subscriptions_live::MIGRATION]);
     steps
 }

@@ -38,6 +38,8 @@ const LANDED: &[(&str, &str, &str)] = &[
     ("product", "m0000_letters", "457fcc889f4c8747"),
     ("product", "m0003_buyers", "b00c04b84d37eb2e"),
     ("product", "m0004_prices", "f75503696a3e15cd"),
+    ("product", "m0005_plans", "91750864f151ea99"),
+    ("product", "m0006_subscriptions_live", "d678b47174a74b95"),
     ("billing", "m0000_secrets", "1b326db5d21683fa"),
     ("billing", "m0000_requests", "31b29a8a553908b4"),
     ("billing", "m0001_ledger", "d2fa20a481c1c04d"),
@@ -98,8 +100,8 @@ fn only_the_wire_names_tonic_and_only_the_rows_name_sea_orm() {
     for service in SERVICES {
         for path in files(&format!("services/{service}/src"), ".rs") {
             let code = code(&path);
-            let is_wire = path.ends_with("/rpc.rs");
-            let is_rows = path.ends_with("/table.rs") || path.contains("/migrations");
+            let is_wire = path.ends_with("/rpc.rs") || path.contains("/rpc/");
+            let is_rows = path.ends_with("/table.rs") || path.contains("/table/") || path.contains("/migrations");
             assert!(is_wire || !code.contains("tonic"), "{path} names tonic");
             // That a column's group is nested is a part of `mesh::store::Row`, whose derive calls it so.
             let code = code.replace("#[sea_orm(nested)]", "");

@@ -9,9 +9,10 @@ use trivet_proto::account::v1::{AccountStatus, UserCreated, UserDeleted, UserPro
 
 use super::{Buyer, Status, table};
 
-/// Everything that moves an account's version on.
+/// Everything that moves an account's version on, but `user.deleted`: that one ends subscriptions, too, and is heard by
+/// them.
 pub(crate) fn handlers() -> Handlers {
-    Handlers::default().on(created).on(profile_updated).on(status_changed).on(deleted)
+    Handlers::default().on(created).on(profile_updated).on(status_changed)
 }
 
 fn created<'a>(heard: &'a Heard<'a>, event: &'a UserCreated, transaction: &'a Transaction) -> Handled<'a> {
@@ -33,9 +34,14 @@ fn status_changed<'a>(heard: &'a Heard<'a>, event: &'a UserStatusChanged, transa
     })
 }
 
-fn deleted<'a>(heard: &'a Heard<'a>, event: &'a UserDeleted, transaction: &'a Transaction) -> Handled<'a> {
+/// What `user.deleted` says of how the user stands.
+pub(crate) async fn user_deleted(
+    heard: &Heard<'_>,
+    event: &UserDeleted,
+    transaction: &Transaction,
+) -> Result<Effect, HandlerError> {
     let status = if event.erased { Status::Erased } else { Status::Deleted };
-    Box::pin(stands(heard, transaction, &event.user_id, status))
+    stands(heard, transaction, &event.user_id, status).await
 }
 
 /// Says nothing of the status: it is what it was at the version before. Where that one is not known, because nothing is

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult as _};
 use super::Buyer;
 
 /// The last word on a user, if there is one.
-pub(super) async fn find(
+pub(crate) async fn find(
     connection: &impl ConnectionTrait,
     tenant: &Tenant,
     user_id: &UserId,

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use mesh::{
-    Fields, Parts, REQUEST_BYTES, Reason, Refusal, RequestId, Slug, StartError, TokenKey, UserId, open, page, text,
-    update::Etag,
+    Fields, Parts, REQUEST_BYTES, Reason, Refusal, RequestId, Slug, TokenKey, UserId, open, page, text, update::Etag,
 };
 use tonic::{Request, Response, Status as GrpcStatus, async_trait};
 use trivet_proto::product::v1::{
@@ -34,15 +33,15 @@ const DEFAULT_TYPE: &str = "physical";
 const STALENESS: &str = "x-trivet-staleness-ms";
 
 /// CatalogService over this store, knowing or asking who is active.
-pub(crate) fn server(parts: &Parts, config: &Config) -> Result<CatalogServiceServer<Rpc>, StartError> {
+pub(crate) fn server(parts: &Parts, config: &Config, accounts: buyer::Accounts) -> CatalogServiceServer<Rpc> {
     let catalog = Catalog::new(parts.store.clone(), parts.clock.clone(), config.cache_bytes);
     let rpc = Rpc {
         pricing: Pricing::new(parts.store.clone(), parts.clock.clone(), catalog.clone()),
         catalog,
         tokens: parts.tokens.clone(),
-        accounts: buyer::Accounts::new(parts)?,
+        accounts,
     };
-    Ok(CatalogServiceServer::new(rpc).max_decoding_message_size(REQUEST_BYTES))
+    CatalogServiceServer::new(rpc).max_decoding_message_size(REQUEST_BYTES)
 }
 
 pub(crate) struct Rpc {

@@ -70,7 +70,7 @@ pub(crate) async fn lock(
 }
 
 /// The products among these ids that were not deleted.
-pub(super) async fn find_all(
+pub(crate) async fn find_all(
     connection: &impl ConnectionTrait,
     tenant: &Tenant,
     ids: &[Slug],

@@ -34,7 +34,8 @@ use trivet_proto::{
     },
     mesh::v1::event_service_client::EventServiceClient,
     product::v1::{
-        catalog_service_client::CatalogServiceClient, subscription_service_client::SubscriptionServiceClient,
+        catalog_service_client::CatalogServiceClient, plan_service_client::PlanServiceClient,
+        subscription_service_client::SubscriptionServiceClient, usage_service_client::UsageServiceClient,
     },
 };
 
@@ -165,6 +166,14 @@ impl House {
 
     pub(crate) fn subscriptions(&self) -> SubscriptionServiceClient<Channel> {
         SubscriptionServiceClient::new(channel(self.running.addresses["product"]))
+    }
+
+    pub(crate) fn plans(&self) -> PlanServiceClient<Channel> {
+        PlanServiceClient::new(channel(self.running.addresses["product"]))
+    }
+
+    pub(crate) fn usage(&self) -> UsageServiceClient<Channel> {
+        UsageServiceClient::new(channel(self.running.addresses["product"]))
     }
 
     pub(crate) fn wallets(&self) -> WalletServiceClient<Channel> {

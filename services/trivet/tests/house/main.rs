@@ -28,6 +28,7 @@ mod ledger;
 mod organizations;
 mod overview;
 mod payments;
+mod plans;
 mod pricing;
 mod process;
 mod races;

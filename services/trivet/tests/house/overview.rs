@@ -17,7 +17,13 @@ use trivet_proto::{
         wallet_service_server::{WalletService, WalletServiceServer},
     },
     product::v1::{
-        ListSubscriptionsRequest, ListSubscriptionsResponse, Subscription, SubscriptionStatus,
+        CancelSubscriptionRequest, CancelSubscriptionResponse, ChangePlanRequest, ChangePlanResponse,
+        CreateSubscriptionRequest, CreateSubscriptionResponse, GetSubscriptionAnalyticsRequest,
+        GetSubscriptionAnalyticsResponse, GetSubscriptionRequest, GetSubscriptionResponse,
+        ListSubscriptionHistoryRequest, ListSubscriptionHistoryResponse, ListSubscriptionsRequest,
+        ListSubscriptionsResponse, PauseSubscriptionRequest, PauseSubscriptionResponse, ResumeSubscriptionRequest,
+        ResumeSubscriptionResponse, Subscription, SubscriptionStatus, UpdateSubscriptionStatusRequest,
+        UpdateSubscriptionStatusResponse, WithdrawScheduledChangeRequest, WithdrawScheduledChangeResponse,
         subscription_service_server::{SubscriptionService, SubscriptionServiceServer},
     },
 };
@@ -146,6 +152,65 @@ impl SubscriptionService for Others {
         };
         Ok(Response::new(ListSubscriptionsResponse { subscriptions: vec![subscription], ..Default::default() }))
     }
+
+    async fn create_subscription(&self, _: Request<CreateSubscriptionRequest>) -> Answer<CreateSubscriptionResponse> {
+        Err(nobody_asks())
+    }
+
+    async fn get_subscription(&self, _: Request<GetSubscriptionRequest>) -> Answer<GetSubscriptionResponse> {
+        Err(nobody_asks())
+    }
+
+    async fn change_plan(&self, _: Request<ChangePlanRequest>) -> Answer<ChangePlanResponse> {
+        Err(nobody_asks())
+    }
+
+    async fn withdraw_scheduled_change(
+        &self,
+        _: Request<WithdrawScheduledChangeRequest>,
+    ) -> Answer<WithdrawScheduledChangeResponse> {
+        Err(nobody_asks())
+    }
+
+    async fn cancel_subscription(&self, _: Request<CancelSubscriptionRequest>) -> Answer<CancelSubscriptionResponse> {
+        Err(nobody_asks())
+    }
+
+    async fn pause_subscription(&self, _: Request<PauseSubscriptionRequest>) -> Answer<PauseSubscriptionResponse> {
+        Err(nobody_asks())
+    }
+
+    async fn resume_subscription(&self, _: Request<ResumeSubscriptionRequest>) -> Answer<ResumeSubscriptionResponse> {
+        Err(nobody_asks())
+    }
+
+    async fn update_subscription_status(
+        &self,
+        _: Request<UpdateSubscriptionStatusRequest>,
+    ) -> Answer<UpdateSubscriptionStatusResponse> {
+        Err(nobody_asks())
+    }
+
+    async fn list_subscription_history(
+        &self,
+        _: Request<ListSubscriptionHistoryRequest>,
+    ) -> Answer<ListSubscriptionHistoryResponse> {
+        Err(nobody_asks())
+    }
+
+    async fn get_subscription_analytics(
+        &self,
+        _: Request<GetSubscriptionAnalyticsRequest>,
+    ) -> Answer<GetSubscriptionAnalyticsResponse> {
+        Err(nobody_asks())
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// What account never asks of product.
+fn nobody_asks() -> Status {
+    Status::unimplemented("account asks for lists of subscriptions alone")
 }
 
 /// An account service by itself, with these others, and how long its full view takes.

@@ -1,284 +1,114 @@
-//! Subscriptions, as their callers see them. Nothing writes them yet: rows are put in by SQL.
+//! Subscriptions, as their callers see them.
 
-use mesh::{Clock, Store, Time, id::fresh, store::sql};
+mod analytics;
+mod changes;
+mod creation;
+mod heard;
+mod lists;
+mod time;
+
+use mesh::{Clock, store::sql};
 use sea_orm::ConnectionTrait as _;
+use trivet::RoleName;
 use trivet_proto::product::v1::{
-    ListSubscriptionsRequest, ListSubscriptionsResponse, Subscription, SubscriptionStatus as Status,
+    BillingCycle, CreateSubscriptionRequest, GetSubscriptionRequest, ListSubscriptionHistoryRequest, Subscription,
+    SubscriptionAction, SubscriptionHistoryEntry, SubscriptionStatus as Status, UpdateSubscriptionStatusRequest,
 };
 
 use crate::{
-    harness::{House, faulty, on_every_store, reason},
-    tenants::of,
+    harness::{House, person},
+    plans::{plan, sell},
 };
 
-const EVERY_STATUS: [Status; 7] = [
-    Status::Incomplete,
-    Status::Trialing,
-    Status::Active,
-    Status::PastDue,
-    Status::Paused,
-    Status::Canceled,
-    Status::Expired,
-];
+/// A user's wish for a plan, by the month.
+fn wish(request_id: &str, user_id: &str, plan_id: &str) -> CreateSubscriptionRequest {
+    CreateSubscriptionRequest {
+        request_id: request_id.to_owned(),
+        user_id: user_id.to_owned(),
+        plan_id: plan_id.to_owned(),
+        billing_cycle: BillingCycle::Monthly.into(),
+        ..CreateSubscriptionRequest::default()
+    }
+}
 
-/// An active subscription of Ada's to the basic plan.
-fn basic(subscription_id: &str) -> Subscription {
-    Subscription {
+/// Ada's account, and three plans: for nothing, for 10 with a trial of 14 days, for 30.
+async fn on_sale(house: &House) {
+    house.accounts().ensure_account(person("ada")).await.unwrap();
+    sell(house, plan("free", "0", "0")).await;
+    sell(house, trivet_proto::product::v1::CreatePlanRequest { trial_days: 14, ..plan("basic", "10", "100") }).await;
+    sell(house, plan("pro", "30", "300")).await;
+}
+
+async fn subscribed(house: &House, wish: CreateSubscriptionRequest) -> Subscription {
+    house.subscriptions().create_subscription(wish).await.unwrap().into_inner().subscription.unwrap()
+}
+
+async fn found(house: &House, subscription_id: &str) -> Subscription {
+    let ask = GetSubscriptionRequest { subscription_id: subscription_id.to_owned() };
+    house.subscriptions().get_subscription(ask).await.unwrap().into_inner().subscription.unwrap()
+}
+
+fn step(subscription_id: &str, status: Status) -> UpdateSubscriptionStatusRequest {
+    UpdateSubscriptionStatusRequest {
         subscription_id: subscription_id.to_owned(),
-        user_id: "ada".to_owned(),
-        plan_id: "basic".to_owned(),
-        status: Status::Active.into(),
-        period_end_time: Some(Time::from_micros(1_800_000_000_000_001).to_wire()),
-        ..Subscription::default()
+        status: status.into(),
+        reason: "as told".to_owned(),
+        etag: String::new(),
     }
 }
 
-/// Writes subscriptions of a tenant into the table.
-async fn put(house: &House, tenant: &str, subscriptions: &[Subscription]) {
-    let location = house.config.product.location("product", &house.config.data_dir).unwrap();
-    let store = Store::open(location).await.unwrap();
-    for subscription in subscriptions {
-        let end = subscription.period_end_time.unwrap();
-        let insert = sql(
-            store.reader(),
-            "insert into subscriptions (tenant_id, subscription_id, user_id, organization_id, plan_id, status,
-                                        period_end_time, cancel_at_period_end, create_time)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, 0)",
-            [
-                tenant.into(),
-                subscription.subscription_id.clone().into(),
-                subscription.user_id.clone().into(),
-                subscription.organization_id.clone().into(),
-                subscription.plan_id.clone().into(),
-                subscription.status().as_str_name().trim_start_matches("SUBSCRIPTION_STATUS_").into(),
-                (end.seconds * 1_000_000 + i64::from(end.nanos) / 1_000).into(),
-                subscription.cancel_at_period_end.into(),
-            ],
-        );
-        store.reader().execute_raw(insert).await.unwrap();
-    }
+async fn stepped(house: &House, subscription_id: &str, status: Status) -> Subscription {
+    let step = step(subscription_id, status);
+    house.subscriptions().update_subscription_status(step).await.unwrap().into_inner().subscription.unwrap()
+}
+
+/// Ada's subscription to a plan, paid.
+async fn active(house: &House, plan_id: &str) -> Subscription {
+    let subscription = subscribed(house, wish(&format!("sub-{plan_id}"), "ada", plan_id)).await;
+    stepped(house, &subscription.subscription_id, Status::Active).await
+}
+
+/// The whole history, oldest first.
+async fn history(house: &House, subscription_id: &str) -> Vec<SubscriptionHistoryEntry> {
+    let ask = ListSubscriptionHistoryRequest { subscription_id: subscription_id.to_owned(), ..Default::default() };
+    let page = house.subscriptions().list_subscription_history(ask).await.unwrap().into_inner();
+    let mut entries = page.entries;
+    entries.reverse();
+    let versions: Vec<_> = entries.iter().map(|entry| entry.version).collect();
+    let expected: Vec<_> = (1..).take(entries.len()).collect();
+    assert_eq!(versions, expected, "a history has no gap");
+    entries
+}
+
+/// What happened to it, shortly.
+async fn actions(house: &House, subscription_id: &str) -> Vec<SubscriptionAction> {
+    history(house, subscription_id).await.iter().map(SubscriptionHistoryEntry::action).collect()
+}
+
+/// The types of what product told of a subscription, in order.
+async fn told_of(house: &House, subscription_id: &str) -> Vec<String> {
+    let store = house.rows(RoleName::Product).await;
+    let reader = store.reader();
+    let text = "select type from outbox where aggregate = 'subscription' and subject = $1 order by position";
+    let rows = reader.query_all_raw(sql(reader, text, [subscription_id.into()])).await.unwrap();
+    let types = rows.iter().map(|row| row.try_get("", "type").unwrap()).collect();
     store.close().await.unwrap();
+    types
 }
 
-fn all() -> ListSubscriptionsRequest {
-    ListSubscriptionsRequest::default()
+/// Has time pass until product has done what there was to do.
+async fn passes(house: &House, clock: &Clock, days: u64) {
+    clock.advance(std::time::Duration::from_hours(24 * days));
+    nothing_is_due(house, clock).await;
 }
 
-fn standing(statuses: &[Status]) -> ListSubscriptionsRequest {
-    ListSubscriptionsRequest { statuses: statuses.iter().map(|status| (*status).into()).collect(), ..all() }
-}
-
-async fn page(house: &House, request: ListSubscriptionsRequest) -> (Vec<String>, ListSubscriptionsResponse) {
-    let response = house.subscriptions().list_subscriptions(request).await.unwrap().into_inner();
-    (response.subscriptions.iter().map(|listed| listed.subscription_id.clone()).collect(), response)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_has_subscribed_to_anything_yet() {
-    on_every_store(async |house| {
-        let (_, response) = page(house, ListSubscriptionsRequest { with_total: true, ..all() }).await;
-        assert_eq!(response, ListSubscriptionsResponse { total_size: Some(0), ..Default::default() });
+async fn nothing_is_due(house: &House, clock: &Clock) {
+    let store = house.rows(RoleName::Product).await;
+    let now = clock.now().micros();
+    crate::harness::eventually("what time has to do", async || {
+        let text = "select count(*) from subscriptions where due_time <= $1";
+        mesh::store::count(store.reader(), text, [now.into()]).await.unwrap() == 0
     })
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_says_whose_it_is_how_it_stands_and_until_when() {
-    on_every_store(async |house| {
-        let told: Vec<_> = EVERY_STATUS
-            .iter()
-            .map(|status| Subscription {
-                organization_id: if *status == Status::Active { String::new() } else { "lab".to_owned() },
-                status: (*status).into(),
-                cancel_at_period_end: *status == Status::Paused,
-                ..basic(&format!("sub_{}", i32::from(*status)))
-            })
-            .collect();
-        put(house, "default", &told).await;
-        for (status, told) in EVERY_STATUS.iter().zip(told) {
-            assert_eq!(page(house, standing(&[*status])).await.1.subscriptions, [told]);
-        }
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_filters_of_a_list_of_subscriptions_narrow_it_together() {
-    on_every_store(async |house| {
-        let of_eve = |id| Subscription { user_id: "eve".to_owned(), ..basic(id) };
-        let rows = [
-            basic("sub_1"),
-            Subscription { plan_id: "gold".to_owned(), ..basic("sub_2") },
-            Subscription { organization_id: "lab".to_owned(), status: Status::Paused.into(), ..basic("sub_3") },
-            of_eve("sub_4"),
-            Subscription { organization_id: "lab".to_owned(), plan_id: "gold".to_owned(), ..of_eve("sub_5") },
-            Subscription { status: Status::Expired.into(), ..of_eve("sub_6") },
-        ];
-        put(house, "default", &rows).await;
-        let check = async |user, organization, plan, statuses: &[Status], expected: &[&str]| {
-            let [user_id, organization_id, plan_id] = [user, organization, plan].map(str::to_owned);
-            let request = ListSubscriptionsRequest { user_id, organization_id, plan_id, with_total: true, ..all() };
-            let request = ListSubscriptionsRequest { statuses: standing(statuses).statuses, ..request };
-            let (listed, response) = page(house, request).await;
-            assert_eq!(
-                (listed.as_slice(), response.total_size),
-                (
-                    expected.iter().map(|id| format!("sub_{id}")).collect::<Vec<_>>().as_slice(),
-                    i64::try_from(expected.len()).ok(),
-                )
-            );
-        };
-        check("", "", "", &[], &["6", "5", "4", "3", "2", "1"]).await;
-        check("ada", "", "", &[], &["3", "2", "1"]).await;
-        check("", "lab", "", &[], &["5", "3"]).await;
-        check("", "", "gold", &[], &["5", "2"]).await;
-        check("", "", "", &[Status::Paused, Status::Expired, Status::Paused], &["6", "3"]).await;
-        check("", "", "", &EVERY_STATUS, &["6", "5", "4", "3", "2", "1"]).await;
-        check("eve", "lab", "", &[], &["5"]).await;
-        check("ada", "", "basic", &[Status::Active], &["1"]).await;
-        check("eve", "lab", "gold", &[Status::Active, Status::Trialing], &["5"]).await;
-        check("eve", "lab", "gold", &[Status::Canceled], &[]).await;
-        check("nobody", "", "", &[], &[]).await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_list_of_subscriptions_loses_and_repeats_nothing_while_others_are_written() {
-    on_every_store(async |house| {
-        let clock = Clock::system();
-        let in_lab = |id: &str| Subscription { organization_id: "lab".to_owned(), ..basic(id) };
-        let rows: Vec<_> = (0..9).map(|_| in_lab(&fresh("sub", &clock))).collect();
-        put(house, "default", &rows).await;
-        let mut newest_first: Vec<_> = rows.into_iter().rev().map(|row| row.subscription_id).collect();
-        for narrowed in [
-            all(),
-            ListSubscriptionsRequest { user_id: "ada".to_owned(), ..all() },
-            ListSubscriptionsRequest { organization_id: "lab".to_owned(), ..all() },
-            ListSubscriptionsRequest { plan_id: "basic".to_owned(), ..all() },
-            standing(&[Status::Active]),
-        ] {
-            let mut request = ListSubscriptionsRequest { page_size: 2, with_total: true, ..narrowed };
-            let (mut listed, mut later) = (Vec::new(), Vec::new());
-            loop {
-                let (mut subscriptions, response) = page(house, request.clone()).await;
-                assert!((1..=2).contains(&subscriptions.len()), "{subscriptions:?}");
-                assert_eq!(response.total_size, i64::try_from(newest_first.len() + later.len()).ok());
-                listed.append(&mut subscriptions);
-                request.page_token = response.next_page_token;
-                if request.page_token.is_empty() {
-                    break;
-                }
-                // Newer than everything on the pages to come: none of them may move.
-                let late = fresh("sub", &clock);
-                put(house, "default", &[in_lab(&late)]).await;
-                later.insert(0, late);
-            }
-            assert_eq!(listed, newest_first);
-            newest_first = [later, newest_first].concat();
-        }
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn subscriptions_are_ordered_byte_by_byte_whatever_the_locale_of_the_database() {
-    on_every_store(async |house| {
-        // Most locales would say a, A, b, B; and some of them would not look at the underscore.
-        put(house, "default", &["sub_a", "sub_B", "sub_b", "sub_A", "subA"].map(basic)).await;
-        let (mut listed, mut request) = (Vec::new(), ListSubscriptionsRequest { page_size: 1, ..all() });
-        for _ in 0..5 {
-            let (mut subscriptions, response) = page(house, request.clone()).await;
-            listed.append(&mut subscriptions);
-            request.page_token = response.next_page_token;
-        }
-        assert_eq!((listed.join(" ").as_str(), request.page_token.as_str()), ("sub_b sub_a sub_B sub_A subA", ""));
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_page_token_of_subscriptions_serves_the_list_it_was_made_for_and_no_other() {
-    on_every_store(async |house| {
-        let mut subscriptions = house.subscriptions();
-        for tenant in ["default", "acme"] {
-            put(house, tenant, &["sub_1", "sub_2"].map(basic)).await;
-        }
-        let own = ListSubscriptionsRequest { user_id: "ada".to_owned(), ..standing(&[Status::Active, Status::Paused]) };
-        let first = page(house, ListSubscriptionsRequest { page_size: 1, ..own.clone() }).await.1;
-        let own = ListSubscriptionsRequest { page_token: first.next_page_token.clone(), ..own };
-        let backwards = standing(&[Status::Paused, Status::Active, Status::Paused]).statuses;
-        let same = ListSubscriptionsRequest { statuses: backwards, page_size: 7, ..own.clone() };
-        assert_eq!(page(house, same).await.0, ["sub_1"], "the order of statuses and the size of a page do not matter");
-        let mut elsewhere: Vec<_> = [
-            ListSubscriptionsRequest { user_id: "eve".to_owned(), ..own.clone() },
-            ListSubscriptionsRequest { user_id: String::new(), ..own.clone() },
-            ListSubscriptionsRequest { user_id: String::new(), plan_id: "ada".to_owned(), ..own.clone() },
-            ListSubscriptionsRequest { organization_id: "lab".to_owned(), ..own.clone() },
-            ListSubscriptionsRequest { plan_id: "basic".to_owned(), ..own.clone() },
-            ListSubscriptionsRequest { statuses: standing(&[Status::Active]).statuses, ..own.clone() },
-            ListSubscriptionsRequest { statuses: Vec::new(), ..own.clone() },
-            ListSubscriptionsRequest { page_token: format!("{}A", own.page_token), ..own.clone() },
-            ListSubscriptionsRequest { page_token: "sub_2".to_owned(), ..own.clone() },
-        ]
-        .map(tonic::Request::new)
-        .into();
-        elsewhere.push(of("acme", own));
-        for request in elsewhere {
-            let told = format!("{request:?}");
-            let refused = subscriptions.list_subscriptions(request).await.expect_err(&told);
-            assert_eq!(reason(&refused), "INVALID_PAGE_TOKEN", "{told}");
-            assert_eq!(faulty(&refused), ["page_token"]);
-        }
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_lists_its_own_subscriptions_only() {
-    on_every_store(async |house| {
-        let mut subscriptions = house.subscriptions();
-        for (tenant, plan) in [("acme", "gold"), ("globex", "basic")] {
-            put(house, tenant, &[Subscription { plan_id: plan.to_owned(), ..basic("sub_1") }]).await;
-        }
-        for (tenant, plans) in [("acme", vec!["gold"]), ("globex", vec!["basic"]), ("initech", vec![])] {
-            let by_user = ListSubscriptionsRequest { user_id: "ada".to_owned(), ..all() };
-            for request in [all(), by_user, standing(&[Status::Active])] {
-                let request = ListSubscriptionsRequest { with_total: true, ..request };
-                let list = subscriptions.list_subscriptions(of(tenant, request)).await.unwrap().into_inner();
-                let found: Vec<_> = list.subscriptions.iter().map(|listed| listed.plan_id.as_str()).collect();
-                assert_eq!((&found, list.total_size), (&plans, i64::try_from(plans.len()).ok()));
-            }
-        }
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_fault_of_a_request_for_subscriptions_is_named_at_once() {
-    on_every_store(async |house| {
-        let mut subscriptions = house.subscriptions();
-        let mut check = async |request, fields: &[&str]| {
-            let refused = subscriptions.list_subscriptions(request).await.unwrap_err();
-            assert_eq!(
-                (reason(&refused).as_str(), faulty(&refused)),
-                ("INVALID_FIELDS", fields.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>(),)
-            );
-        };
-        let active = i32::from(Status::Active);
-        let wrong = ListSubscriptionsRequest {
-            page_size: -1,
-            user_id: "a b".to_owned(),
-            organization_id: "naïve".to_owned(),
-            plan_id: "x".repeat(129),
-            // A status named twice is none too many, and a fault is said once.
-            statuses: vec![active, 99, active, 0, 99, -1],
-            ..all()
-        };
-        let fields =
-            ["page_size", "user_id", "organization_id", "plan_id", "statuses[1]", "statuses[3]", "statuses[5]"];
-        check(wrong, &fields).await;
-        check(ListSubscriptionsRequest { statuses: (0..50_000).collect(), ..all() }, &["statuses"]).await;
-    })
-    .await;
+    store.close().await.unwrap();
 }
