@@ -26,6 +26,7 @@ mod settings;
 
 mod dead;
 mod flow;
+mod follow;
 mod replay;
 mod rpc;
 mod tail;
@@ -36,6 +37,7 @@ use opentelemetry::trace::SpanContext;
 use trivet_proto::Event;
 
 pub use cloud::CloudEvent;
+pub use follow::{Change, Follower};
 pub use handlers::{Effect, Handled, HandlerError, Handlers, Heard};
 pub use settings::EventSettings;
 

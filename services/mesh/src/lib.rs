@@ -11,7 +11,7 @@ pub use process::{Bound, Parts, Peers, Placement, Plan, Role, Running, ServerSet
 mod stack;
 
 mod serve;
-pub use serve::REQUEST_BYTES;
+pub use serve::{BATCH_BYTES, REQUEST_BYTES};
 
 mod call;
 pub use call::{CallSettings, Peer, Target, TargetFault, unanswered};
@@ -29,6 +29,7 @@ pub mod store;
 pub use store::{Store, StoreError};
 
 pub mod claim;
+pub mod coalesce;
 pub mod events;
 pub use events::EventSettings;
 pub mod id;

@@ -23,6 +23,8 @@ pub(crate) use trace::REQUEST_ID;
 
 /// Bytes of the largest request: a batch of 1,000 ids of 128 bytes, and room.
 pub const REQUEST_BYTES: usize = 256 * 1024;
+/// The largest request message that holds a batch.
+pub const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// What the stages of one role share.
 #[derive(Clone)]

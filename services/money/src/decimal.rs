@@ -20,6 +20,9 @@ pub struct Decimal<const WHOLE: u32, const FRACTION: u32>(i128);
 /// How much of something: tokens, requests, hours. Below 10^15, with at most 8 fraction digits.
 pub type Quantity = Decimal<15, 8>;
 
+/// The sum of many quantities: below 10^29, with as many fraction digits as each of them has.
+pub type QuantitySum = Decimal<29, 8>;
+
 /// What one of something costs, in whatever currency. Below 10^11, which is within an [`Amount`] of every currency,
 /// with at most 12 fraction digits.
 pub type UnitPrice = Decimal<11, 12>;
@@ -85,9 +88,25 @@ impl<const WHOLE: u32, const FRACTION: u32> Decimal<WHOLE, FRACTION> {
     }
 }
 
+impl<const WHOLE: u32> Decimal<WHOLE, 8> {
+    /// The decimal in two numbers that a database can add up exactly, both with its sign: what is before the point, and
+    /// hundred-millionths.
+    pub fn parts(self) -> (i64, i64) {
+        let part = |units: Option<i128>| units.and_then(|units| i64::try_from(units).ok()).unwrap_or_default();
+        (part(self.0.checked_div(Self::UNITS)), part(self.0.checked_rem(Self::UNITS)))
+    }
+
+    /// The decimal that such parts, or sums of such parts, come to; `None` beyond what is kept.
+    pub fn from_parts(whole: i128, hundred_millionths: i128) -> Option<Self> {
+        Self::of_units(whole.checked_mul(Self::UNITS)?.checked_add(hundred_millionths)?)
+    }
+}
+
 impl Quantity {
     /// 1.
     pub const ONE: Self = Self(Self::UNITS);
+    /// The least that is more than nothing.
+    pub const LEAST: Self = Self(1);
 
     /// What this quantity costs at so much for each, exactly; `None` beyond what is kept.
     #[must_use]

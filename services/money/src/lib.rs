@@ -11,5 +11,5 @@ mod text;
 
 pub use amount::Amount;
 pub use currency::Currency;
-pub use decimal::{Cost, Decimal, Quantity, UnitPrice};
+pub use decimal::{Cost, Decimal, Quantity, QuantitySum, UnitPrice};
 pub use fault::Fault;

@@ -1,5 +1,7 @@
 //! The rows of `outbox`: the record of what was told, of which every stream is a copy.
 
+mod changes;
+
 use sea_orm::{ConnectionTrait, DbBackend};
 
 use super::{
@@ -8,6 +10,8 @@ use super::{
     dead::{BUS, DeadLetter},
     flow::Pending,
 };
+pub(super) use changes::changes;
+
 use crate::{
     Tenant, Time, id,
     store::{Migration, Row as QueryRow, StoreError, placeholders, sql, tuples},

@@ -60,6 +60,9 @@ pub enum StoreError {
     /// The file that keeps two processes from migrating at once cannot be had.
     #[error("the migration lock cannot be taken")]
     Lock(#[source] std::io::Error),
+    /// What went wrong with a commit of several.
+    #[error(transparent)]
+    Together(std::sync::Arc<StoreError>),
     /// Anything else: a bug, or a database that is not what it should be.
     #[error("a statement failed")]
     Statement(#[source] DbErr),
@@ -68,6 +71,9 @@ pub enum StoreError {
 impl StoreError {
     /// Whether it says something of the database and nothing of what was asked of it: the same again may well do.
     pub fn is_passing(&self) -> bool {
+        if let Self::Together(error) = self {
+            return error.is_passing();
+        }
         matches!(
             self,
             Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::OutOfTime | Self::Closed | Self::Conflict(_)
@@ -143,7 +149,11 @@ fn classify(error: &SqlxError) -> Kind {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        match &error {
+        let kind = match &error {
+            StoreError::Together(shared) => shared,
+            alone => alone,
+        };
+        match kind {
             StoreError::Unavailable(_) | StoreError::Closed => {
                 Self::new(Reason::StoreUnavailable, "the database cannot be reached; nothing was done")
                     .retry_after(RETRY_AFTER)
@@ -167,6 +177,7 @@ impl From<StoreError> for Refusal {
             | StoreError::Impossible(_)
             | StoreError::NotDurable(_)
             | StoreError::Lock(_)
+            | StoreError::Together(_)
             | StoreError::Statement(_) => Self::internal(error),
         }
     }

@@ -134,3 +134,19 @@ fn as_json_a_decimal_is_its_text_and_may_be_negative() {
         assert!(serde_json::from_str::<Quantity>(damaged).is_err(), "{damaged}");
     }
 }
+
+#[test]
+fn parts_of_quantities_add_up_to_the_parts_of_their_sum() {
+    let quantity = |text: &str| Quantity::parse(text).unwrap();
+    for text in ["0", "1", "0.00000001", "999999999999999.99999999", "12.5"] {
+        let (whole, rest) = quantity(text).parts();
+        assert_eq!(Quantity::from_parts(i128::from(whole), i128::from(rest)), Some(quantity(text)), "{text}");
+        let less = Quantity::ZERO.minus(quantity(text)).unwrap();
+        assert_eq!(less.parts(), (-whole, -rest), "{text}");
+    }
+    // A thousand of the largest, added up part by part.
+    let (whole, rest) = quantity("999999999999999.99999999").parts();
+    let sum = QuantitySum::from_parts(i128::from(whole) * 1_000, i128::from(rest) * 1_000).unwrap();
+    assert_eq!(sum.to_string(), "999999999999999999.99999");
+    assert_eq!(Quantity::from_parts(1_000_000_000_000_000, 0), None);
+}

@@ -1,0 +1,206 @@
+//! Work of many callers, committed together (money.md, section D4). Whoever comes while a commit is under way is part of
+//! the next one; nobody ever waits for company. A caller that goes away changes nothing for the others: what was handed in
+//! ends whole.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Background, Context, Reason, Refusal, Store, StoreError, Tenant, store::Transaction};
+
+/// Items of one commit: enough that its cost is shared, few enough that nobody waits long for the others.
+const BATCH: usize = 1_000;
+/// Items that wait. With a commit every few hundredths of a second they are dealt with well within any deadline; more
+/// would grow old here.
+const WAITING: usize = 8_192;
+/// How much time there is for one commit.
+const BUDGET: Duration = Duration::from_secs(10);
+/// When to try again where too much waits.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// What is decided and written together: the answers, one for each item, in their order.
+pub type Together<S, I, A> =
+    for<'a> fn(&'a Arc<Batch<S, I>>, &'a Transaction) -> BoxFuture<'a, Result<Vec<A>, StoreError>>;
+
+/// Items with what they share. The work may run again from the start.
+pub struct Batch<S, I> {
+    /// What all batches share: a clock, say.
+    pub shared: S,
+    /// In the order in which they came.
+    pub items: Vec<I>,
+}
+
+/// Where callers hand their items in. Cheap to clone.
+pub struct Coalescer<I, A>(mpsc::Sender<Waiting<I, A>>);
+
+impl<I, A> Clone for Coalescer<I, A> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Waiting<I, A> {
+    item: I,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<A, StoreError>>,
+}
+
+/// An item that was handed in: what will be answered.
+pub struct Pending<A>(oneshot::Receiver<Result<A, StoreError>>);
+
+impl<A> Pending<A> {
+    /// The answer, once the commit is done. Who does not wait for it changes nothing.
+    pub async fn answer(self) -> Result<A, StoreError> {
+        self.0.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+/// Why an item was not taken. Nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// Too much waits.
+    #[error("{WAITING} others wait already")]
+    Full,
+    /// The process is going away.
+    #[error("the process is going away")]
+    Closed,
+}
+
+impl From<NotTaken> for Refusal {
+    fn from(not_taken: NotTaken) -> Self {
+        let reason = match not_taken {
+            NotTaken::Full => Reason::Overloaded,
+            NotTaken::Closed => Reason::Draining,
+        };
+        Self::new(reason, not_taken).retry_after(RETRY_AFTER)
+    }
+}
+
+impl From<NotTaken> for tonic::Status {
+    fn from(not_taken: NotTaken) -> Self {
+        Refusal::from(not_taken).into()
+    }
+}
+
+impl<I, A> Coalescer<I, A>
+where
+    I: Clone + Send + Sync + 'static,
+    A: Send + 'static,
+{
+    /// Starts to do this work for whoever hands items in, until the background ends.
+    pub fn start<S>(store: &Store, background: &Background, shared: S, work: Together<S, I, A>) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        let (queue, waiting) = mpsc::channel(WAITING);
+        let worker = Worker { store: store.clone(), shared, work };
+        background.spawn(|end| worker.run(waiting, end));
+        Self(queue)
+    }
+
+    /// Hands an item in, unless too much waits already.
+    pub fn submit(&self, context: &Context, item: I) -> Result<Pending<A>, NotTaken> {
+        let (waiting, pending) = waiting(context, item);
+        self.0.try_send(waiting).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotTaken::Full,
+            mpsc::error::TrySendError::Closed(_) => NotTaken::Closed,
+        })?;
+        Ok(pending)
+    }
+
+    /// Hands an item in as soon as there is room: how a stream feels that it is faster than the database.
+    pub async fn submit_with_room(&self, context: &Context, item: I) -> Result<Pending<A>, NotTaken> {
+        let (waiting, pending) = waiting(context, item);
+        self.0.send(waiting).await.map_err(|_| NotTaken::Closed)?;
+        Ok(pending)
+    }
+}
+
+fn waiting<I, A>(context: &Context, item: I) -> (Waiting<I, A>, Pending<A>) {
+    let (answer, pending) = oneshot::channel();
+    (Waiting { item, deadline: context.deadline, answer }, Pending(pending))
+}
+
+struct Worker<S, I, A> {
+    store: Store,
+    shared: S,
+    work: Together<S, I, A>,
+}
+
+impl<S, I, A> Worker<S, I, A>
+where
+    S: Clone + Send + Sync + 'static,
+    I: Clone + Send + Sync + 'static,
+    A: Send + 'static,
+{
+    async fn run(self, mut waiting: mpsc::Receiver<Waiting<I, A>>, end: CancellationToken) {
+        loop {
+            let first = tokio::select! {
+                biased;
+                first = waiting.recv() => first,
+                // What came before the end was taken by the branch above.
+                () = end.cancelled() => None,
+            };
+            let Some(first) = first else { return };
+            let mut batch = vec![first];
+            while batch.len() < BATCH
+                && let Ok(next) = waiting.try_recv()
+            {
+                batch.push(next);
+            }
+            self.settle(batch).await;
+        }
+    }
+
+    /// Answers every item. Where one of them makes the commit fail, halves are tried, so that it fails alone.
+    async fn settle(&self, batch: Vec<Waiting<I, A>>) {
+        let now = Instant::now();
+        // For whom nobody waits any more, nothing is begun.
+        let (batch, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|waiting| waiting.deadline > now);
+        for waiting in late {
+            let _ = waiting.answer.send(Err(StoreError::OutOfTime));
+        }
+        let mut parts = VecDeque::from([batch]);
+        while let Some(mut part) = parts.pop_front() {
+            if part.is_empty() {
+                continue;
+            }
+            match self.commit(&part).await {
+                Ok(answers) => {
+                    for (waiting, answer) in part.into_iter().zip(answers) {
+                        // Who went away does not hear it.
+                        let _ = waiting.answer.send(Ok(answer));
+                    }
+                }
+                Err(error) if part.len() == 1 || error.is_passing() => {
+                    let error = Arc::new(error);
+                    for waiting in part {
+                        let _ = waiting.answer.send(Err(StoreError::Together(error.clone())));
+                    }
+                }
+                Err(_) => {
+                    let rest = part.split_off(part.len() / 2);
+                    // In front, so that items keep the order in which they came.
+                    parts.push_front(rest);
+                    parts.push_front(part);
+                }
+            }
+        }
+    }
+
+    async fn commit(&self, part: &[Waiting<I, A>]) -> Result<Vec<A>, StoreError> {
+        let items = part.iter().map(|waiting| waiting.item.clone()).collect();
+        let batch = Arc::new(Batch { shared: self.shared.clone(), items });
+        let context = Context::own(Tenant::default_tenant(), BUDGET);
+        let answers = self.store.unit(&context).claimed().run(batch, self.work).await?;
+        if answers.len() == part.len() { Ok(answers) } else { Err(StoreError::Impossible("an item has no answer")) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
