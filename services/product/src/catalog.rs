@@ -1,6 +1,14 @@
 //! The catalog: products are made once, read from memory, and listed page by page.
 
 mod cache;
+mod follow;
+
+mod behind;
+mod sync;
+
+mod change;
+
+mod events;
 mod metadata;
 mod rpc;
 mod table;
@@ -10,16 +18,21 @@ mod tests;
 use std::sync::Arc;
 
 use mesh::{
-    Clock, Context, RequestId, Slug, Store, StoreError, Tenant, Time,
+    Clock, Context, Parts, RequestId, Slug, Store, StoreError, Tenant, Time,
     claim::{self, Claim, Taken},
-    store::Row,
+    events::Origin,
+    store::{Row, Transaction},
     text_enum,
 };
+use money::{Currency, Quantity};
 use serde::{Deserialize, Serialize};
 
+use crate::{pricing, usage::Standing};
+use behind::Behind;
 use cache::{Cache, Entry};
 pub(crate) use rpc::{server, word};
-pub(crate) use table::{find_all, lock};
+use sync::Syncs;
+pub(crate) use table::{find_all, lock, statuses};
 
 text_enum! {
     /// How a product stands.
@@ -48,6 +61,15 @@ pub(crate) struct Product {
     pub(crate) create_time: Time,
     pub(crate) update_time: Time,
     pub(crate) delete_time: Option<Time>,
+}
+
+/// When a write is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Before the answer.
+    Durable,
+    /// Soon after it.
+    WriteBehind,
 }
 
 /// A product that should be sold.
@@ -122,6 +144,10 @@ pub(crate) enum Refused {
     RequestId(#[from] Taken),
     #[error("there is no product {0}")]
     NoProduct(Slug),
+    #[error("the product was changed since: it is at {now}, not at {asked}")]
+    Stale { asked: String, now: String },
+    #[error("there is no category {0}")]
+    NoCategory(String),
     #[error("the id {0} belongs to another product, or to one that was deleted")]
     IdTaken(Slug),
 }
@@ -133,49 +159,114 @@ pub(crate) enum Availability {
     NotFound,
     Retired,
     AccountInactive,
+    NotAMember,
+    NotInPlan,
+    QuotaExhausted,
+    InsufficientFunds,
 }
 
-/// The products of this service.
+/// What is known of a user and a product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) product: Option<&'a Product>,
+    pub(crate) account_is_active: bool,
+    /// Of the organization, if any is asked about.
+    pub(crate) is_member: bool,
+    /// `None`: no price is in force, and no plan includes it.
+    pub(crate) standing: Option<&'a Standing>,
+}
+
+/// Whether a user can have a product, as far as money does not decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Said(Availability),
+    /// Whoever has anything available in this currency can.
+    WithFunds(Currency),
+}
+
+/// The products of this service. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Catalog {
     store: Store,
     clock: Clock,
     cache: Cache,
+    behind: Behind,
+    syncs: Syncs,
+}
+
+/// A product about to be made.
+#[derive(Clone)]
+struct Making {
+    context: Context,
+    claim: Option<Claim>,
+    origin: Origin,
+    product: Product,
 }
 
 impl Catalog {
-    pub(crate) fn new(store: Store, clock: Clock, cache_bytes: u64) -> Self {
-        Self { store, clock, cache: Cache::new(cache_bytes) }
+    /// The catalog over this store, with a cache of at most so many bytes that is kept true in the background.
+    pub(crate) fn new(parts: &Parts, cache_bytes: u64) -> Self {
+        let (store, clock) = (parts.store.clone(), parts.clock.clone());
+        let cache = Cache::new(cache_bytes);
+        follow::start(parts, cache.clone());
+        let behind = Behind::start(parts, cache.clone());
+        Self { store, clock, cache, behind, syncs: Syncs::default() }
     }
 
-    /// Makes a product, durably; says whether it had been made before under the same request id.
+    /// Makes a product; says whether it had been made before under the same request id.
     pub(crate) async fn create(
         &self,
         context: &Context,
         draft: Draft,
+        durability: Durability,
     ) -> Result<Result<(Product, bool), Refused>, StoreError> {
         let claim = draft.claim(&context.tenant);
-        let input = (context.tenant.clone(), claim, draft.product(&self.clock));
-        let unit = self.store.unit(context);
-        let unit = if input.1.is_some() { unit.claimed() } else { unit };
-        let (decided, before) = unit
-            .run(input, |(tenant, claim, product), transaction| {
-                Box::pin(async move {
-                    claim::once(claim.as_ref(), transaction, product.create_time, async {
-                        Ok(if table::insert(transaction, tenant, product).await? {
-                            Ok(product.clone())
-                        } else {
-                            Err(Refused::IdTaken(product.product_id.clone()))
-                        })
-                    })
-                    .await
-                })
-            })
-            .await?;
+        if let Some(claim) = &claim
+            && let Some(decided) = self.behind.answered(claim)
+        {
+            return Ok(decided.map(|product| (product, true)));
+        }
+        let origin = Origin::of(context, &self.clock);
+        let making = Making { context: context.clone(), claim, origin, product: draft.product(&self.clock) };
+        if durability == Durability::WriteBehind {
+            match self.look_ahead(&making).await? {
+                Ok(None) => {}
+                Ok(Some(decided)) => return Ok(decided.map(|product| (product, true))),
+                Err(refused) => return Ok(Err(refused)),
+            }
+            if self.behind.take(&making).await {
+                return Ok(Ok((making.product, false)));
+            }
+            // Too much waits already: this one waits, too.
+        }
+        let (decided, before) = making.write(&self.store).await?;
         if let (Ok(product), false) = (&decided, before) {
             self.cache.put(&context.tenant, Entry::present(product.clone())).await;
         }
         Ok(decided.map(|product| (product, before)))
+    }
+
+    /// What a product that is written behind would be refused for, as far as that is known by now; or what was answered
+    /// under its request id before.
+    async fn look_ahead(
+        &self,
+        making: &Making,
+    ) -> Result<Result<Option<Result<Product, Refused>>, Refused>, StoreError> {
+        let (reader, product) = (self.store.reader(), &making.product);
+        let tenant = &making.context.tenant;
+        if let Some(claim) = &making.claim
+            && let Some(seen) = claim.seen::<Product, Refused>(reader).await?
+        {
+            return Ok(Ok(Some(seen.decision())));
+        }
+        if !table::has_category(reader, tenant, &product.category_id).await? {
+            return Ok(Err(Refused::NoCategory(product.category_id.clone())));
+        }
+        let known = self.behind.is_pending(tenant, &product.product_id);
+        if known || table::is_taken(reader, tenant, &product.product_id).await? {
+            return Ok(Err(Refused::IdTaken(product.product_id.clone())));
+        }
+        Ok(Ok(None))
     }
 
     /// The product, from memory where it is there.
@@ -185,16 +276,32 @@ impl Catalog {
         product_id: &Slug,
     ) -> Result<Result<Arc<Product>, Refused>, StoreError> {
         let load = || async {
+            // What waits to be written is not there yet for who reads.
+            if let Some(product) = self.behind.pending(&context.tenant, product_id) {
+                return Ok(Entry::present(product));
+            }
             let row = table::find(self.store.reader(), &context.tenant, product_id).await?;
             Ok(row.map_or_else(|| Entry::absent(product_id.clone()), Entry::present))
         };
-        let entry = self.cache.get(&context.tenant, product_id, load).await?;
+        let entry = if self.cache.is_true() {
+            self.cache.get(&context.tenant, product_id, load).await?
+        } else {
+            // Nobody has told for a second what other replicas write: only the store knows.
+            load().await?
+        };
         Ok(entry.product.ok_or_else(|| Refused::NoProduct(product_id.clone())))
     }
 
     /// The products among these ids, in no order.
     pub(crate) async fn find_all(&self, context: &Context, ids: &[Slug]) -> Result<Vec<Product>, StoreError> {
-        table::find_all(self.store.reader(), &context.tenant, ids).await
+        let mut found = table::find_all(self.store.reader(), &context.tenant, ids).await?;
+        let pending = ids.iter().filter_map(|id| self.behind.pending(&context.tenant, id));
+        for product in pending.collect::<Vec<_>>() {
+            if !found.iter().any(|written| written.product_id == product.product_id) {
+                found.push(product);
+            }
+        }
+        Ok(found)
     }
 
     /// Up to `limit` products after `cursor`, newest first.
@@ -220,9 +327,18 @@ impl Catalog {
         context: &Context,
         product_id: Slug,
     ) -> Result<Result<Product, Refused>, StoreError> {
-        let input = (context.tenant.clone(), product_id.clone(), self.clock.now());
-        let deleted = self.store.unit(context).run(input, |(tenant, product_id, now), transaction| {
-            Box::pin(async move { table::delete(transaction, tenant, product_id, *now).await })
+        // What waits to be written is written first, or it would come back after it was deleted.
+        self.behind.written(context, &product_id).await?;
+        let origin = Origin::of(context, &self.clock);
+        let input = (context.tenant.clone(), product_id.clone(), self.clock.now(), origin);
+        let deleted = self.store.unit(context).run(input, |(tenant, product_id, now, origin), transaction| {
+            Box::pin(async move {
+                let deleted = table::delete(transaction, tenant, product_id, *now).await?;
+                if let Some(product) = &deleted {
+                    events::deleted(transaction, origin, product).await?;
+                }
+                Ok(deleted)
+            })
         });
         let Some(deleted) = deleted.await? else { return Ok(Err(Refused::NoProduct(product_id))) };
         self.cache.put(&context.tenant, Entry::deleted(&deleted)).await;
@@ -230,12 +346,51 @@ impl Catalog {
     }
 }
 
+impl Making {
+    /// Writes the product; says whether it had been written before under its request id.
+    async fn write(&self, store: &Store) -> Result<(Result<Product, Refused>, bool), StoreError> {
+        let unit = store.unit(&self.context);
+        let unit = if self.claim.is_some() { unit.claimed() } else { unit };
+        let written = unit.run(self.clone(), |making, transaction| {
+            let decide = making.carry_out(transaction);
+            Box::pin(claim::once(making.claim.as_ref(), transaction, making.product.create_time, decide))
+        });
+        written.await
+    }
+
+    async fn carry_out(&self, transaction: &Transaction) -> Result<Result<Product, Refused>, StoreError> {
+        let (tenant, product) = (&self.context.tenant, &self.product);
+        if !table::has_category(transaction, tenant, &product.category_id).await? {
+            return Ok(Err(Refused::NoCategory(product.category_id.clone())));
+        }
+        if !table::insert(transaction, tenant, product).await? {
+            return Ok(Err(Refused::IdTaken(product.product_id.clone())));
+        }
+        events::created(transaction, &self.origin, product).await?;
+        Ok(Ok(product.clone()))
+    }
+}
+
 /// The rule of availability: what stands in the way first is said.
-pub(crate) fn availability(product: Option<&Product>, account_is_active: bool) -> Availability {
-    match product.map(|product| product.status) {
-        None => Availability::NotFound,
-        Some(Status::Retired) => Availability::Retired,
-        Some(Status::Active | Status::Deprecated) if !account_is_active => Availability::AccountInactive,
-        Some(Status::Active | Status::Deprecated) => Availability::Available,
+pub(crate) fn availability(found: Found<'_>) -> Verdict {
+    let Some(product) = found.product else { return Verdict::Said(Availability::NotFound) };
+    if product.status == Status::Retired {
+        return Verdict::Said(Availability::Retired);
+    }
+    if !found.account_is_active {
+        return Verdict::Said(Availability::AccountInactive);
+    }
+    if !found.is_member {
+        return Verdict::Said(Availability::NotAMember);
+    }
+    let Some(standing) = found.standing else { return Verdict::Said(Availability::NotInPlan) };
+    match standing.quote(&product.product_id, Quantity::LEAST) {
+        Ok(quote) => match quote.charge.filter(|(_, cost)| cost.costs()) {
+            Some((price, _)) => Verdict::WithFunds(price.terms.currency),
+            None => Verdict::Said(Availability::Available),
+        },
+        Err(pricing::Refused::NotPriced(_)) => Verdict::Said(Availability::NotInPlan),
+        // The plan blocks it, or no more of it can be counted in this period.
+        Err(_) => Verdict::Said(Availability::QuotaExhausted),
     }
 }

@@ -2,12 +2,16 @@
 #![doc = include_str!("../README.md")]
 
 mod catalog;
+mod category;
 mod pricing;
 
 mod plan;
 mod subscription;
 
+mod usage;
+
 mod buyer;
+mod funds;
 
 mod migrations;
 
@@ -38,11 +42,13 @@ pub fn role(config: Config) -> Role {
         postgres: &[],
         services: Box::new(move |parts| {
             let accounts = buyer::Accounts::new(&parts)?;
+            let usages = usage::Usages::new(&parts);
             subscription::work(&parts);
             Ok(Services::default()
                 .with(catalog::server(&parts, &config, accounts.clone()))
                 .with(plan::server(&parts))
                 .with(subscription::server(&parts, accounts))
+                .with(usage::server(&parts, usages))
                 .hearing(subscription::handlers(buyer::handlers())))
         }),
     }

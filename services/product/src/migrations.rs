@@ -6,6 +6,8 @@ mod m0003_buyers;
 mod m0004_prices;
 mod m0005_plans;
 mod m0006_subscriptions_live;
+mod m0007_usage;
+mod m0008_catalog;
 
 use mesh::{
     claim, events,
@@ -16,6 +18,7 @@ pub(crate) fn all() -> Vec<Migration> {
     let mut steps = vec![SECRETS, claim::MIGRATION, m0001_products::MIGRATION, m0002_subscriptions::MIGRATION];
     steps.extend(events::MIGRATIONS);
     steps.extend([m0003_buyers::MIGRATION, m0004_prices::MIGRATION]);
-    steps.extend([m0005_plans::MIGRATION, m0006_subscriptions_live::MIGRATION]);
+    steps.extend([m0005_plans::MIGRATION, m0006_subscriptions_live::MIGRATION, m0007_usage::MIGRATION]);
+    steps.push(m0008_catalog::MIGRATION);
     steps
 }

@@ -5,12 +5,12 @@
 
 mod cost;
 pub(crate) mod rpc;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
 use mesh::{
-    Clock, Context, RequestId, Slug, Store, StoreError, Tenant, Time,
+    Clock, Context, RequestId, Slug, Store, StoreError, Tenant, Time, UserId,
     claim::{self, Claim, Decision, Taken},
     store::Transaction,
     text_enum,
@@ -18,8 +18,12 @@ use mesh::{
 use money::{Amount, Currency, Quantity, UnitPrice};
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{self, Catalog};
-use cost::{Increment, Line, Step, increment};
+use crate::{
+    catalog::{self, Catalog},
+    usage::{self, Standing},
+};
+use cost::Step;
+pub(crate) use cost::{Increment, Line, increment};
 
 text_enum! {
     /// The name of a model.
@@ -105,6 +109,8 @@ pub(crate) enum Refused {
     Past,
     #[error("no price of the product {0} is in force")]
     NotPriced(Slug),
+    #[error("the plan includes {left} of {product_id} in the period that runs still, and no more")]
+    Exhausted { product_id: Slug, left: Quantity },
     #[error("is or costs more than can be kept: at most {} {}", largest.to_wire(), largest.currency())]
     TooMuch { largest: Amount },
 }
@@ -142,17 +148,24 @@ impl Pricing {
         Ok(decided.map(|price| (price, before)))
     }
 
-    /// The price that is in force now.
-    pub(crate) async fn in_force(
+    /// How somebody stands with a product, or anybody: what it costs now, and what of that counts for them.
+    pub(crate) async fn standing(
         &self,
         context: &Context,
         product_id: &Slug,
-    ) -> Result<Result<Price, Refused>, StoreError> {
+        user: Option<(&UserId, Option<&Slug>)>,
+    ) -> Result<Result<Standing, Refused>, StoreError> {
         if self.catalog.find(context, product_id).await?.is_err() {
             return Ok(Err(Refused::NoProduct(product_id.clone())));
         }
-        let price = table::in_force(self.store.reader(), &context.tenant, product_id, self.clock.now()).await?;
-        Ok(price.ok_or_else(|| Refused::NotPriced(product_id.clone())))
+        let standing = if let Some(user) = user {
+            usage::standing((&self.store, &self.clock), context, user, product_id).await?
+        } else {
+            let now = self.clock.now();
+            let price = table::in_force(self.store.reader(), &context.tenant, product_id, now).await?;
+            price.map(|price| Standing { price: Some(price), charged: Quantity::ZERO, included: None })
+        };
+        Ok(standing.ok_or_else(|| Refused::NotPriced(product_id.clone())))
     }
 
     /// The price that takes over from this one, as things stand.
@@ -166,12 +179,31 @@ impl Pricing {
     }
 }
 
-impl Price {
-    /// What a quantity would cost whoever has used nothing in the billing period. Nothing that is used is recorded yet;
-    /// the total of somebody's period has its place in [`increment`].
-    pub(crate) fn quote(&self, quantity: Quantity) -> Result<Increment, Refused> {
-        let largest = Amount::from_minor(self.terms.currency, i64::MAX);
-        increment(&self.terms, Quantity::ZERO, quantity).ok_or(Refused::TooMuch { largest })
+/// What a quantity would cost somebody.
+#[derive(Clone, Debug)]
+pub(crate) struct Quote {
+    /// How much of it their plan includes.
+    pub(crate) included: Quantity,
+    /// What the rest costs, and by which price; `None`: there is no rest.
+    pub(crate) charge: Option<(Price, Increment)>,
+}
+
+impl Standing {
+    /// What a quantity would cost: what is included first, and the rest by the code that charges for it.
+    pub(crate) fn quote(&self, product_id: &Slug, quantity: Quantity) -> Result<Quote, Refused> {
+        let included = self.included_of(quantity);
+        // More cannot be included than there is.
+        let rest = quantity.minus(included).unwrap_or(Quantity::ZERO);
+        if rest.is_zero() && (included.is_positive() || self.price.is_none()) {
+            return Ok(Quote { included, charge: None });
+        }
+        if self.blocks() && rest.is_positive() {
+            return Err(Refused::Exhausted { product_id: product_id.clone(), left: included });
+        }
+        let price = self.price.clone().ok_or_else(|| Refused::NotPriced(product_id.clone()))?;
+        let largest = Amount::from_minor(price.terms.currency, i64::MAX);
+        let cost = increment(&price.terms, self.charged, rest).ok_or(Refused::TooMuch { largest })?;
+        Ok(Quote { included, charge: Some((price, cost)) })
     }
 }
 

@@ -35,7 +35,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{buyer, plan::Cycle};
 use period::Anchor;
-pub(crate) use {events::handlers, period::Period, rpc::server, status::Status, worker::work};
+pub(crate) use {
+    events::handlers,
+    period::{Period, calendar_month},
+    rpc::server,
+    status::Status,
+    table::covers,
+    worker::work,
+};
 
 /// To what somebody has subscribed, and what a period of it costs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,7 +15,11 @@ const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// Asks product, which asks account.
 pub(crate) async fn check_availability(line: &Line, user_id: &str, headers: &[(&str, &str)]) -> Answer {
-    let request = CheckAvailabilityRequest { product_id: "prod_1".to_owned(), user_id: user_id.to_owned() };
+    let request = CheckAvailabilityRequest {
+        product_id: "prod_1".to_owned(),
+        user_id: user_id.to_owned(),
+        organization_id: String::new(),
+    };
     line.post(CHECK_AVAILABILITY, headers, frame(&request)).await
 }
 

@@ -282,7 +282,13 @@ impl catalog::CatalogService for Catalog {
         get_product GetProductRequest GetProductResponse
         batch_get_products BatchGetProductsRequest BatchGetProductsResponse
         list_products ListProductsRequest ListProductsResponse
+        update_product UpdateProductRequest UpdateProductResponse
         delete_product DeleteProductRequest DeleteProductResponse
+        create_category CreateCategoryRequest CreateCategoryResponse
+        update_category UpdateCategoryRequest UpdateCategoryResponse
+        list_categories ListCategoriesRequest ListCategoriesResponse
+        get_cache_stats GetCacheStatsRequest GetCacheStatsResponse
+        sync_cache SyncCacheRequest SyncCacheResponse
         set_price SetPriceRequest SetPriceResponse
         get_product_pricing GetProductPricingRequest GetProductPricingResponse
         estimate_cost EstimateCostRequest EstimateCostResponse

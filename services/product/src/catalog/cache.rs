@@ -1,29 +1,61 @@
-//! Products in memory. A read that finds its product here does no I/O; one that does not loads it once, however many
-//! ask at the same time.
+//! Products in memory. A read that finds its product here does no I/O, and takes no lock that a writer could hold; one that
+//! does not loads it once, however many ask at the same time.
 //!
 //! Loads and writes of one product go through the same per-key queue, and an entry is only ever replaced by one of a
-//! higher version: a load that began before a write cannot put the old product back after it. Another replica's write is
-//! seen when the entry has aged, within a second.
+//! higher version: a load that began before a write cannot put the old product back after it. What other replicas write
+//! comes through the same queue, as soon as the follower tells: then the entry goes, unless it is as new.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use mesh::{Slug, StoreError, Tenant};
-use moka::{future::Cache as Moka, ops::compute::Op};
+use moka::{Equivalent, future::Cache as Moka, notification::RemovalCause, ops::compute::Op};
+use tokio::time::Instant;
 
 use super::Product;
 
-/// How old an entry may get: other replicas' writes are not heard of yet, and are to be seen within a second.
-const LONGEST_AGE: Duration = Duration::from_secs(1);
+/// How old the word of the follower may be that nothing has changed: within a second every replica answers with what was
+/// written on any, or asks the store.
+const LONGEST_SILENCE: Duration = Duration::from_secs(1);
 /// What an entry weighs besides its texts: keys, pointers, moka's own records.
 const OVERHEAD_BYTES: usize = 512;
 
-type Key = (Tenant, Slug);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key(pub(super) Tenant, pub(super) Slug);
+
+/// A key to look for, of which nothing is copied.
+struct Sought<'a>(&'a Tenant, &'a Slug);
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Sought(&self.0, &self.1).hash(state);
+    }
+}
+
+impl Hash for Sought<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+        self.1.hash(state);
+    }
+}
+
+impl Equivalent<Key> for Sought<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        *self.1 == key.1 && *self.0 == key.0
+    }
+}
 
 /// What is known of a product id.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    product_id: Slug,
-    version: i64,
+    pub(super) product_id: Slug,
+    pub(super) version: i64,
     /// `None`: there is no such product, or not any more.
     pub(crate) product: Option<Arc<Product>>,
 }
@@ -44,7 +76,7 @@ impl Entry {
         Self { product_id: product.product_id.clone(), version: product.version, product: None }
     }
 
-    fn weight(&self) -> u32 {
+    pub(super) fn weight(&self) -> u32 {
         let texts = self.product.as_ref().map_or(0, |product| {
             product.name.len()
                 + product.kind.len()
@@ -56,15 +88,52 @@ impl Entry {
     }
 }
 
-/// See the module.
+/// How often the cache was of use, since the process began.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) hits: AtomicI64,
+    pub(super) misses: AtomicI64,
+    pub(super) evictions: AtomicI64,
+}
+
+/// See the module. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Cache(Moka<Key, Entry>);
+pub(crate) struct Cache {
+    moka: Moka<Key, Entry>,
+    pub(super) counts: Arc<Counts>,
+    begun: Instant,
+    /// Until when what is here is known to be true: microseconds since it was begun; 0 before the follower's first word.
+    true_until: Arc<AtomicU64>,
+}
 
 impl Cache {
     /// A cache of at most this many bytes.
     pub(crate) fn new(bytes: u64) -> Self {
-        let moka = Moka::builder().max_capacity(bytes).weigher(|_: &Key, entry: &Entry| entry.weight());
-        Self(moka.time_to_live(LONGEST_AGE).build())
+        let counts = Arc::new(Counts::default());
+        let counted = counts.clone();
+        let moka = Moka::builder()
+            .max_capacity(bytes)
+            .weigher(|_: &Key, entry: &Entry| entry.weight())
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    counted.evictions.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        Self { moka: moka.build(), counts, begun: Instant::now(), true_until: Arc::default() }
+    }
+
+    /// Notes that everything that was told before this moment is known here.
+    pub(super) fn is_true_as_of(&self, moment: Instant) {
+        self.true_until.store(self.micros(moment + LONGEST_SILENCE), Ordering::Release);
+    }
+
+    /// Whether what is here is what every replica has written up to a second ago.
+    pub(super) fn is_true(&self) -> bool {
+        self.micros(Instant::now()) < self.true_until.load(Ordering::Acquire)
+    }
+
+    fn micros(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// What is known of the id; what is not is loaded, once for all who ask.
@@ -77,14 +146,16 @@ impl Cache {
     where
         L: Future<Output = Result<Entry, StoreError>>,
     {
-        let key = (tenant.clone(), product_id.clone());
-        if let Some(entry) = self.0.get(&key).await {
+        if let Some(entry) = self.moka.get(&Sought(tenant, product_id)).await {
+            self.counts.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(entry);
         }
-        let computed = self.0.entry(key).and_try_compute_with(|known| async move {
-            // Who waited in the queue finds what the first one loaded.
-            if known.is_some() { Ok(Op::Nop) } else { load().await.map(Op::Put) }
-        });
+        self.counts.misses.fetch_add(1, Ordering::Relaxed);
+        let computed =
+            self.moka.entry(Key(tenant.clone(), product_id.clone())).and_try_compute_with(|known| async move {
+                // Who waited in the queue finds what the first one loaded.
+                if known.is_some() { Ok(Op::Nop) } else { load().await.map(Op::Put) }
+            });
         computed
             .await?
             .into_entry()
@@ -92,15 +163,40 @@ impl Cache {
             .ok_or(StoreError::Impossible("a loaded entry is not there"))
     }
 
-    /// Takes in what was just written, unless something newer is here.
+    /// Takes in what was just written or read, unless something as new is here.
     pub(crate) async fn put(&self, tenant: &Tenant, entry: Entry) {
-        let key = (tenant.clone(), entry.product_id.clone());
+        let key = Key(tenant.clone(), entry.product_id.clone());
         let newer =
             |known: Option<moka::Entry<Key, Entry>>| known.is_some_and(|known| known.value().version > entry.version);
         let put = entry.clone();
-        self.0
+        self.moka
             .entry(key)
             .and_compute_with(|known| std::future::ready(if newer(known) { Op::Nop } else { Op::Put(put) }))
             .await;
+    }
+
+    /// Forgets what is older than this version. A load that is under way is waited for: it may have read the old one.
+    pub(super) async fn outdate(&self, tenant: &Tenant, product_id: Slug, version: i64) {
+        let older = |known: Option<moka::Entry<Key, Entry>>| known.is_some_and(|known| known.value().version < version);
+        self.moka
+            .entry(Key(tenant.clone(), product_id))
+            .and_compute_with(|known| std::future::ready(if older(known) { Op::Remove } else { Op::Nop }))
+            .await;
+    }
+
+    /// Everything of a tenant that is here.
+    pub(super) fn of(&self, tenant: &Tenant) -> Vec<Entry> {
+        self.moka.iter().filter(|(key, _)| key.0 == *tenant).map(|(_, entry)| entry).collect()
+    }
+
+    /// Whether more fits in without driving anything out.
+    pub(super) fn has_room(&self) -> bool {
+        let capacity = self.moka.policy().max_capacity().unwrap_or(u64::MAX);
+        self.moka.weighted_size() < capacity.saturating_sub(u64::from(u32::MAX >> 15))
+    }
+
+    /// Has moka count what it was given, for who wants to know how much room there is.
+    pub(super) async fn settle(&self) {
+        self.moka.run_pending_tasks().await;
     }
 }

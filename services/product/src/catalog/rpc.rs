@@ -1,54 +1,58 @@
-//! CatalogService on the wire. What is asked of prices is read and answered with their slice.
+//! CatalogService on the wire. What is asked of prices and categories is read and answered with their slices.
+
+mod read;
+mod write;
 
 use std::collections::BTreeMap;
 
-use mesh::{
-    Fields, Parts, REQUEST_BYTES, Reason, Refusal, RequestId, Slug, TokenKey, UserId, open, page, text, update::Etag,
-};
+use mesh::{Fields, Parts, REQUEST_BYTES, Slug, TokenKey, UserId, open, page};
 use tonic::{Request, Response, Status as GrpcStatus, async_trait};
 use trivet_proto::product::v1::{
-    self as wire, BatchGetProductsRequest, BatchGetProductsResponse, CheckAvailabilityRequest,
-    CheckAvailabilityResponse, CreateProductRequest, CreateProductResponse, DeleteProductRequest,
-    DeleteProductResponse, EstimateCostRequest, EstimateCostResponse, GetProductPricingRequest,
-    GetProductPricingResponse, GetProductRequest, GetProductResponse, ListProductsRequest, ListProductsResponse,
-    ProductStatus, SetPriceRequest, SetPriceResponse, UnavailableReason,
+    BatchGetProductsRequest, BatchGetProductsResponse, CheckAvailabilityRequest, CheckAvailabilityResponse,
+    CreateCategoryRequest, CreateCategoryResponse, CreateProductRequest, CreateProductResponse, DeleteProductRequest,
+    DeleteProductResponse, EstimateCostRequest, EstimateCostResponse, GetCacheStatsRequest, GetCacheStatsResponse,
+    GetProductPricingRequest, GetProductPricingResponse, GetProductRequest, GetProductResponse, ListCategoriesRequest,
+    ListCategoriesResponse, ListProductsRequest, ListProductsResponse, SetPriceRequest, SetPriceResponse,
+    SyncCacheRequest, SyncCacheResponse, UnavailableReason, UpdateCategoryRequest, UpdateCategoryResponse,
+    UpdateProductRequest, UpdateProductResponse,
     catalog_service_server::{CatalogService, CatalogServiceServer},
 };
 
-use super::{Availability, Catalog, Cursor, Draft, Filter, Product, Refused, Status, availability, metadata};
+use super::{Availability, Catalog, Cursor, Found, Verdict, availability, sync::Synced};
 use crate::{
-    Config, buyer,
+    Config,
+    buyer::{self, Membership},
+    category::{self, Categories},
+    funds::Funds,
     pricing::{self, Pricing},
 };
+pub(crate) use read::word;
+use read::{batch, change, draft, filter, product_id};
 
-/// Characters of a name, and of a query for one.
-const NAME_LIMIT: usize = 200;
-/// Characters of a description.
-const DESCRIPTION_LIMIT: usize = 4_000;
-/// Products asked for at once.
-const BATCH_LIMIT: usize = 1_000;
-/// The type of a product that names none.
-const DEFAULT_TYPE: &str = "physical";
 /// The answer's metadata that says how old the word was that decided, in milliseconds.
 const STALENESS: &str = "x-trivet-staleness-ms";
 
 /// CatalogService over this store, knowing or asking who is active.
 pub(crate) fn server(parts: &Parts, config: &Config, accounts: buyer::Accounts) -> CatalogServiceServer<Rpc> {
-    let catalog = Catalog::new(parts.store.clone(), parts.clock.clone(), config.cache_bytes);
+    let catalog = Catalog::new(parts, config.cache_bytes);
     let rpc = Rpc {
         pricing: Pricing::new(parts.store.clone(), parts.clock.clone(), catalog.clone()),
+        categories: Categories::new(parts.store.clone(), parts.clock.clone()),
         catalog,
         tokens: parts.tokens.clone(),
         accounts,
+        funds: Funds::new(parts),
     };
     CatalogServiceServer::new(rpc).max_decoding_message_size(REQUEST_BYTES)
 }
 
 pub(crate) struct Rpc {
     catalog: Catalog,
+    categories: Categories,
     pricing: Pricing,
     tokens: TokenKey,
     accounts: buyer::Accounts,
+    funds: Funds,
 }
 
 #[async_trait]
@@ -58,7 +62,8 @@ impl CatalogService for Rpc {
         request: Request<CreateProductRequest>,
     ) -> Result<Response<CreateProductResponse>, GrpcStatus> {
         let (context, asked) = open(request)?;
-        let (product, already_processed) = self.catalog.create(&context, draft(&asked)?).await??;
+        let (draft, durability) = draft(&asked)?;
+        let (product, already_processed) = self.catalog.create(&context, draft, durability).await??;
         Ok(Response::new(CreateProductResponse { product: Some((&product).into()), already_processed }))
     }
 
@@ -104,6 +109,64 @@ impl CatalogService for Rpc {
         Ok(Response::new(ListProductsResponse { products, next_page_token, total_size }))
     }
 
+    async fn update_product(
+        &self,
+        request: Request<UpdateProductRequest>,
+    ) -> Result<Response<UpdateProductResponse>, GrpcStatus> {
+        let (context, asked) = open(request)?;
+        let (product_id, change) = change(&asked)?;
+        let product = self.catalog.update(&context, product_id, change).await??;
+        Ok(Response::new(UpdateProductResponse { product: Some((&product).into()) }))
+    }
+
+    async fn create_category(
+        &self,
+        request: Request<CreateCategoryRequest>,
+    ) -> Result<Response<CreateCategoryResponse>, GrpcStatus> {
+        let (context, asked) = open(request)?;
+        let (category, already_processed) = self.categories.create(&context, category::rpc::draft(&asked)?).await??;
+        Ok(Response::new(CreateCategoryResponse { category: Some(category.into()), already_processed }))
+    }
+
+    async fn update_category(
+        &self,
+        request: Request<UpdateCategoryRequest>,
+    ) -> Result<Response<UpdateCategoryResponse>, GrpcStatus> {
+        let (context, asked) = open(request)?;
+        let (category_id, change) = category::rpc::change(&asked)?;
+        let category = self.categories.update(&context, category_id, change).await??;
+        Ok(Response::new(UpdateCategoryResponse { category: Some(category.into()) }))
+    }
+
+    async fn list_categories(
+        &self,
+        request: Request<ListCategoriesRequest>,
+    ) -> Result<Response<ListCategoriesResponse>, GrpcStatus> {
+        let (context, asked) = open(request)?;
+        let (filter, size) = category::rpc::filter(&asked)?;
+        let listing = self.tokens.listing("ListCategories", &context.tenant, &filter)?;
+        let after: Option<category::Cursor> = listing.open(&asked.page_token)?;
+        let mut categories = self.categories.list(&context, &filter, after.as_ref(), page::rows(size)).await?;
+        let next_page_token = listing.cut(&mut categories, size, category::Cursor::of)?;
+        let total_size = if asked.with_total { Some(self.categories.count(&context, &filter).await?) } else { None };
+        let categories = categories.into_iter().map(Into::into).collect();
+        Ok(Response::new(ListCategoriesResponse { categories, next_page_token, total_size }))
+    }
+
+    async fn get_cache_stats(
+        &self,
+        request: Request<GetCacheStatsRequest>,
+    ) -> Result<Response<GetCacheStatsResponse>, GrpcStatus> {
+        let (context, _) = open(request)?;
+        Ok(Response::new(self.catalog.stats(&context).into()))
+    }
+
+    async fn sync_cache(&self, request: Request<SyncCacheRequest>) -> Result<Response<SyncCacheResponse>, GrpcStatus> {
+        let (context, _) = open(request)?;
+        let Synced { loaded, refreshed, removed, flushed, size } = self.catalog.sync(&context).await?;
+        Ok(Response::new(SyncCacheResponse { loaded, refreshed, removed, flushed_writes: flushed, cache_size: size }))
+    }
+
     async fn delete_product(
         &self,
         request: Request<DeleteProductRequest>,
@@ -124,11 +187,14 @@ impl CatalogService for Rpc {
         request: Request<GetProductPricingRequest>,
     ) -> Result<Response<GetProductPricingResponse>, GrpcStatus> {
         let (context, asked) = open(request)?;
-        let (product_id, quantity) = pricing::rpc::pricing(&asked)?;
-        let price = self.pricing.in_force(&context, &product_id).await??;
-        let increment = quantity.map(|quantity| price.quote(quantity)).transpose()?;
-        let next = self.pricing.next(&context, &product_id, &price).await?;
-        Ok(Response::new(pricing::rpc::pricing_message(price, next, increment)))
+        let (product_id, payer, quantity) = pricing::rpc::pricing(&asked)?;
+        let standing = self.pricing.standing(&context, &product_id, payer.user()).await??;
+        let quote = quantity.map(|quantity| standing.quote(&product_id, quantity)).transpose()?;
+        let next = match &standing.price {
+            Some(price) => self.pricing.next(&context, &product_id, price).await?,
+            None => None,
+        };
+        Ok(Response::new(pricing::rpc::pricing_message(standing, next, quote)))
     }
 
     async fn estimate_cost(
@@ -136,10 +202,10 @@ impl CatalogService for Rpc {
         request: Request<EstimateCostRequest>,
     ) -> Result<Response<EstimateCostResponse>, GrpcStatus> {
         let (context, asked) = open(request)?;
-        let (product_id, quantity) = pricing::rpc::estimate(&asked)?;
-        let price = self.pricing.in_force(&context, &product_id).await??;
-        let increment = price.quote(quantity)?;
-        Ok(Response::new(pricing::rpc::estimate_message(price, quantity, increment)))
+        let (product_id, payer, quantity) = pricing::rpc::estimate(&asked)?;
+        let standing = self.pricing.standing(&context, &product_id, payer.user()).await??;
+        let quote = standing.quote(&product_id, quantity)?;
+        Ok(Response::new(pricing::rpc::estimate_message(quantity, quote)))
     }
 
     async fn check_availability(
@@ -150,11 +216,32 @@ impl CatalogService for Rpc {
         let mut fields = Fields::default();
         let product_id = fields.read("product_id", Slug::parse(&asked.product_id));
         let user_id = fields.read("user_id", UserId::parse(&asked.user_id));
-        let (product_id, user_id) = fields.finish((product_id, user_id))?;
+        let organization_id = fields.read("organization_id", Slug::parse_optional(&asked.organization_id));
+        let (product_id, user_id, organization_id) = fields.finish((product_id, user_id, organization_id))?;
         // Looked up whatever the product is like, so that an answer never depends on who could be reached.
         let known = self.accounts.known(&context, &user_id).await?;
+        let is_member = match &organization_id {
+            Some(organization_id) => {
+                self.accounts.membership(&context, organization_id, &user_id).await? == Membership::Member
+            }
+            None => true,
+        };
         let product = self.catalog.find(&context, &product_id).await?.ok();
-        let availability = availability(product.as_deref(), known.active);
+        let user = Some((&user_id, organization_id.as_ref()));
+        let standing = self.pricing.standing(&context, &product_id, user).await?.ok();
+        let found = Found {
+            product: product.as_deref(),
+            account_is_active: known.active,
+            is_member,
+            standing: standing.as_ref(),
+        };
+        let availability = match availability(found) {
+            Verdict::Said(availability) => availability,
+            Verdict::WithFunds(currency) if self.funds.any(&context, &user_id, currency).await? => {
+                Availability::Available
+            }
+            Verdict::WithFunds(_) => Availability::InsufficientFunds,
+        };
         let mut response = Response::new(CheckAvailabilityResponse {
             available: availability == Availability::Available,
             reason: UnavailableReason::from(availability).into(),
@@ -162,116 +249,5 @@ impl CatalogService for Rpc {
         let staleness_ms = u64::try_from(known.staleness.as_millis()).unwrap_or(u64::MAX);
         response.metadata_mut().insert(STALENESS, staleness_ms.into());
         Ok(response)
-    }
-}
-
-fn product_id(asked: &str) -> Result<Slug, Refusal> {
-    let mut fields = Fields::default();
-    let product_id = fields.read("product_id", Slug::parse(asked));
-    Ok(fields.finish((product_id,))?.0)
-}
-
-fn draft(asked: &CreateProductRequest) -> Result<Draft, Refusal> {
-    let mut fields = Fields::default();
-    let request_id = fields.read("request_id", RequestId::parse_optional(&asked.request_id));
-    let product_id = fields.read("product_id", Slug::parse_optional(&asked.product_id));
-    let name = fields.read("name", text::line(&asked.name, NAME_LIMIT));
-    let kind = fields.read("type", word(&asked.r#type));
-    let category_id = fields.read("category_id", Slug::parse_optional(&asked.category_id));
-    let description = fields.read("description", text::paragraph(&asked.description, DESCRIPTION_LIMIT));
-    let metadata = fields.read("metadata", metadata::to_json(asked.metadata.as_ref()));
-    let parts = (request_id, product_id, name, kind, category_id, description, metadata);
-    let (request_id, product_id, name, kind, category_id, description, metadata) = fields.finish(parts)?;
-    let kind = kind.unwrap_or_else(|| DEFAULT_TYPE.to_owned());
-    Ok(Draft { request_id, product_id, name, kind, category_id, description, metadata })
-}
-
-/// Reads a word of the caller's, `[a-z][a-z0-9_]{0,31}`; empty means none.
-pub(crate) fn word(asked: &str) -> Result<Option<String>, text::Fault> {
-    let rest = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    let good = asked.len() <= 32 && asked.starts_with(|first: char| first.is_ascii_lowercase()) && rest(asked);
-    match asked {
-        "" => Ok(None),
-        asked if good => Ok(Some(asked.to_owned())),
-        _ => Err(text::Fault::Form("a lower-case letter and up to 31 lower-case letters, digits and underscores")),
-    }
-}
-
-/// The ids asked for, each once, in the order of their first mention.
-fn batch(asked: &BatchGetProductsRequest) -> Result<Vec<Slug>, Refusal> {
-    let mut fields = Fields::default();
-    let ids = fields.read_batch("product_ids", &asked.product_ids, BATCH_LIMIT, Slug::parse);
-    Ok(fields.finish((ids,))?.0)
-}
-
-fn filter(asked: &ListProductsRequest) -> Result<(Filter, u64), Refusal> {
-    let mut fields = Fields::default();
-    let size = fields.read("page_size", page::size(asked.page_size));
-    let kind = fields.read("type", word(&asked.r#type));
-    let category_id = fields.read("category_id", Slug::parse_optional(&asked.category_id));
-    let status = fields.read("status", status(asked.status));
-    let query = fields.read("query", text::optional_line(&asked.query, NAME_LIMIT));
-    let (size, kind, category_id, status, query) = fields.finish((size, kind, category_id, status, query))?;
-    Ok((Filter { kind, category_id, status, query: query.to_lowercase() }, size))
-}
-
-fn status(asked: i32) -> Result<Option<Status>, &'static str> {
-    match ProductStatus::try_from(asked) {
-        Ok(ProductStatus::Unspecified) => Ok(None),
-        Ok(ProductStatus::Active) => Ok(Some(Status::Active)),
-        Ok(ProductStatus::Deprecated) => Ok(Some(Status::Deprecated)),
-        Ok(ProductStatus::Retired) => Ok(Some(Status::Retired)),
-        Err(_) => Err("is not a status that this release knows"),
-    }
-}
-
-impl From<&Product> for wire::Product {
-    fn from(product: &Product) -> Self {
-        Self {
-            product_id: product.product_id.to_string(),
-            name: product.name.clone(),
-            r#type: product.kind.clone(),
-            category_id: product.category_id.clone(),
-            description: product.description.clone(),
-            metadata: metadata::to_wire(&product.metadata),
-            status: ProductStatus::from(product.status).into(),
-            create_time: Some(product.create_time.to_wire()),
-            update_time: Some(product.update_time.to_wire()),
-            delete_time: product.delete_time.map(mesh::Time::to_wire),
-            etag: Etag::of(product.version).to_string(),
-        }
-    }
-}
-
-impl From<Status> for ProductStatus {
-    fn from(status: Status) -> Self {
-        match status {
-            Status::Active => Self::Active,
-            Status::Deprecated => Self::Deprecated,
-            Status::Retired => Self::Retired,
-        }
-    }
-}
-
-impl From<Availability> for UnavailableReason {
-    fn from(availability: Availability) -> Self {
-        match availability {
-            Availability::Available => Self::Unspecified,
-            Availability::NotFound => Self::NotFound,
-            Availability::Retired => Self::Retired,
-            Availability::AccountInactive => Self::AccountInactive,
-        }
-    }
-}
-
-impl From<Refused> for GrpcStatus {
-    fn from(refused: Refused) -> Self {
-        let about = |reason, id: &Slug| Refusal::new(reason, &refused).about("trivet.product.v1.Product", id);
-        match &refused {
-            Refused::RequestId(taken) => taken.clone().into(),
-            Refused::NoProduct(id) => about(Reason::ProductNotFound, id),
-            Refused::IdTaken(id) => about(Reason::IdTaken, id),
-        }
-        .into()
     }
 }

@@ -1,14 +1,16 @@
 //! The rows of `products`, and every statement on them.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
 use mesh::{
     Slug, StoreError, Tenant, Time,
-    store::{self, contains_pattern, lock_clause, placeholders, sql},
+    store::{self, Kind, Row, contains_pattern, lock_clause, placeholders, records, sql},
 };
-use sea_orm::{ConnectionTrait, FromQueryResult as _, Value};
+use sea_orm::{ConnectionTrait, Value};
+use serde_json::json;
 
-use super::{Filter, Product};
+use super::{Filter, Product, Status};
+use crate::category;
 
 const COLUMNS: &str = "product_id, name, type as kind, category_id, description, metadata, status, version, create_time, \
                        update_time, delete_time";
@@ -41,6 +43,56 @@ pub(super) async fn insert(
         ],
     );
     Ok(connection.execute_raw(statement).await?.rows_affected() == 1)
+}
+
+/// Updates the product's row.
+pub(super) async fn update(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    product: &Product,
+) -> Result<(), StoreError> {
+    let text = "update products set name = $3, name_key = $4, type = $5, category_id = $6, description = $7,
+                                    metadata = $8, status = $9, version = $10, update_time = $11
+                 where tenant_id = $1 and product_id = $2";
+    let values = [
+        tenant.clone().into(),
+        product.product_id.clone().into(),
+        product.name.clone().into(),
+        product.name.to_lowercase().into(),
+        product.kind.clone().into(),
+        product.category_id.clone().into(),
+        product.description.clone().into(),
+        product.metadata.clone().into(),
+        product.status.into(),
+        product.version.into(),
+        product.update_time.into(),
+    ];
+    connection.execute_raw(sql(connection, text, values)).await?;
+    Ok(())
+}
+
+/// Whether an id belongs to a product, be it a deleted one.
+pub(super) async fn is_taken(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    product_id: &Slug,
+) -> Result<bool, StoreError> {
+    let text = "select 1 from products where tenant_id = $1 and product_id = $2";
+    let statement = sql(connection, text, [tenant.clone().into(), product_id.clone().into()]);
+    Ok(connection.query_one_raw(statement).await?.is_some())
+}
+
+/// Whether a product can stand in this category; in none it always can.
+pub(super) async fn has_category(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    category_id: &str,
+) -> Result<bool, StoreError> {
+    match Slug::parse(category_id) {
+        Ok(category_id) => Ok(category::table::find(connection, tenant, &category_id).await?.is_some()),
+        // Empty: checked when it came in.
+        Err(_) => Ok(true),
+    }
 }
 
 /// The product with this id, unless it was deleted.
@@ -81,6 +133,29 @@ pub(crate) async fn find_all(
     );
     let values = std::iter::once(tenant.clone().into()).chain(ids.iter().map(|id| id.clone().into()));
     Ok(Product::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+}
+
+/// How products stand, those of them that are there.
+pub(crate) async fn statuses(
+    connection: &impl ConnectionTrait,
+    products: &[(Tenant, Slug)],
+) -> Result<HashMap<(Tenant, Slug), Status>, StoreError> {
+    #[derive(Row)]
+    struct Standing {
+        tenant_id: Tenant,
+        product_id: Slug,
+        status: Status,
+    }
+    let key = |(tenant, product_id): &(Tenant, Slug)| json!({"tenant_id": tenant, "product_id": product_id});
+    let keys = serde_json::Value::Array(products.iter().map(key).collect()).to_string();
+    let text = format!(
+        "select p.tenant_id, p.product_id, p.status
+           from {} join products p on p.tenant_id = k.tenant_id and p.product_id = k.product_id
+          where p.delete_time is null",
+        records(connection, 1, "k", &[("tenant_id", Kind::Text), ("product_id", Kind::Text)])
+    );
+    let rows = Standing::find_by_statement(sql(connection, &text, [keys.into()])).all(connection).await?;
+    Ok(rows.into_iter().map(|row| ((row.tenant_id, row.product_id), row.status)).collect())
 }
 
 /// Up to `limit` products of the list after this place, newest first.
@@ -126,7 +201,16 @@ fn conditions(tenant: &Tenant, filter: &Filter) -> (String, Vec<Value>) {
         and("type = ?", kind.clone().into());
     }
     if let Some(category_id) = &filter.category_id {
-        and("category_id = ?", category_id.clone().into());
+        and(
+            "category_id in (
+                with recursive below (category_id) as (
+                    select cast(? as text)
+                    union
+                    select c.category_id from categories c join below b on c.parent_category_id = b.category_id
+                     where c.tenant_id = $1)
+                select category_id from below)",
+            category_id.clone().into(),
+        );
     }
     if let Some(status) = filter.status {
         and("status = ?", status.into());

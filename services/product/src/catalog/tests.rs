@@ -2,7 +2,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use money::{Amount, UnitPrice};
+
 use super::*;
+use crate::{
+    plan::{Included, Overage},
+    pricing::{Model, Price, Terms},
+};
 
 fn product(status: Status, version: i64) -> Product {
     Product {
@@ -20,16 +26,55 @@ fn product(status: Status, version: i64) -> Product {
     }
 }
 
+fn standing(free: &str, included: Option<(&str, &str, Overage)>) -> Standing {
+    let usd = Currency::parse("USD").unwrap();
+    let unit_price = UnitPrice::parse("0.000001").unwrap();
+    let terms = Terms {
+        currency: usd,
+        unit: "token".to_owned(),
+        model: Model::PerUnit { unit_price },
+        free_quantity: Quantity::parse(free).unwrap(),
+        minimum_amount: Amount::zero(usd),
+    };
+    let time = Time::from_micros(1);
+    let price =
+        Price { price_id: Slug::parse("price_1").unwrap(), terms, effective_time: time, version: 1, create_time: time };
+    let included = included.map(|(quantity, left, overage)| {
+        let included = Included {
+            product_id: Slug::parse("chair").unwrap(),
+            quantity: Quantity::parse(quantity).unwrap(),
+            overage,
+        };
+        (included, Quantity::parse(left).unwrap())
+    });
+    Standing { price: Some(price), charged: Quantity::ZERO, included }
+}
+
 #[test]
 fn what_stands_in_the_way_first_is_said() {
-    let check = |status: Option<Status>, active, expected| {
-        assert_eq!(availability(status.map(|status| product(status, 1)).as_ref(), active), expected);
+    use Availability::{AccountInactive, Available, NotAMember, NotFound, NotInPlan, QuotaExhausted, Retired};
+    let usd = Verdict::WithFunds(Currency::parse("USD").unwrap());
+    let check = |status: Option<Status>, (account_is_active, is_member), standing: Option<Standing>, expected| {
+        let product = status.map(|status| product(status, 1));
+        let found = Found { product: product.as_ref(), account_is_active, is_member, standing: standing.as_ref() };
+        assert_eq!(availability(found), expected);
     };
-    check(Some(Status::Active), true, Availability::Available);
-    check(Some(Status::Deprecated), true, Availability::Available);
-    check(Some(Status::Active), false, Availability::AccountInactive);
-    check(Some(Status::Retired), false, Availability::Retired);
-    check(None, false, Availability::NotFound);
+    let said = Verdict::Said;
+    let active = Some(Status::Active);
+    check(None, (false, false), None, said(NotFound));
+    check(Some(Status::Retired), (false, false), None, said(Retired));
+    check(active, (false, false), None, said(AccountInactive));
+    check(active, (true, false), None, said(NotAMember));
+    check(active, (true, true), None, said(NotInPlan));
+    check(Some(Status::Deprecated), (true, true), Some(standing("1", None)), said(Available));
+    check(active, (true, true), Some(standing("0", None)), usd);
+    let all = (true, true);
+    check(active, all, Some(standing("0", Some(("5", "0.00000001", Overage::Block)))), said(Available));
+    check(active, all, Some(standing("0", Some(("5", "0", Overage::Block)))), said(QuotaExhausted));
+    check(active, all, Some(standing("0", Some(("5", "0", Overage::Charge)))), usd);
+    check(active, all, Some(standing("1", Some(("5", "0", Overage::Charge)))), said(Available));
+    let unpriced = Standing { price: None, ..standing("0", Some(("5", "0", Overage::Charge))) };
+    check(active, all, Some(unpriced), said(NotInPlan));
 }
 
 fn key() -> (Tenant, Slug) {

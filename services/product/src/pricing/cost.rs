@@ -56,6 +56,13 @@ pub(crate) struct Increment {
     pub(crate) amount: Amount,
 }
 
+impl Increment {
+    /// Whether it costs anything, be it less than can be paid.
+    pub(crate) fn costs(&self) -> bool {
+        self.lines.iter().any(|line| line.amount > Cost::ZERO)
+    }
+}
+
 /// What `quantity` costs, `before` having been used in the billing period; `None` where a total or what it costs is
 /// more than can be kept. This is how everything that is sold by quantity is charged.
 pub(crate) fn increment(terms: &Terms, before: Quantity, quantity: Quantity) -> Option<Increment> {

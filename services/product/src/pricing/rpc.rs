@@ -8,8 +8,8 @@ use trivet_proto::product::v1::{
     GetProductPricingResponse, PriceModel, PriceTier, SetPriceRequest,
 };
 
-use super::{Draft, Increment, Line, Model, ModelName, Price, Refused, Step, Terms, Tier};
-use crate::catalog::word;
+use super::{Draft, Line, Model, ModelName, Price, Quote, Refused, Step, Terms, Tier};
+use crate::{catalog::word, usage::Standing};
 
 /// Tiers of one price. Each can be a line of an answer and of every record of usage.
 const TIERS_LIMIT: usize = 100;
@@ -138,53 +138,98 @@ fn model_name(asked: i32) -> Result<ModelName, &'static str> {
     }
 }
 
-/// Reads of which product the pricing is asked for, and of how much of it, if of any.
-pub(crate) fn pricing(asked: &GetProductPricingRequest) -> Result<(Slug, Option<Quantity>), Refusal> {
-    let mut fields = Fields::default();
-    let product_id = fields.read("product_id", Slug::parse(&asked.product_id));
-    // Whoever it is pays the list price: there are no plans yet.
-    let user_id = fields.read("user_id", UserId::parse_optional(&asked.user_id));
-    let quantity = (!asked.quantity.is_empty()).then(|| Quantity::parse(&asked.quantity)).transpose();
-    let quantity = fields.read("quantity", quantity);
-    let (product_id, _, quantity) = fields.finish((product_id, user_id, quantity))?;
-    Ok((product_id, quantity))
+/// Who would pay, be it for an organization.
+pub(crate) struct Payer(Option<UserId>, Option<Slug>);
+
+impl Payer {
+    fn read(fields: &mut Fields, user_id: &str, organization_id: &str) -> Option<Self> {
+        let user = fields.read("user_id", UserId::parse_optional(user_id));
+        let organization = fields.read("organization_id", Slug::parse_optional(organization_id));
+        if let (Some(None), Some(Some(_))) = (&user, &organization) {
+            fields.refuse("organization_id", "is of nobody: name the user, too");
+        }
+        Some(Self(user?, organization?))
+    }
+
+    /// The user, with the organization.
+    pub(crate) fn user(&self) -> Option<(&UserId, Option<&Slug>)> {
+        self.0.as_ref().map(|user_id| (user_id, self.1.as_ref()))
+    }
 }
 
-/// Reads of how much of which product the cost is asked for.
-pub(crate) fn estimate(asked: &EstimateCostRequest) -> Result<(Slug, Quantity), Refusal> {
+/// Reads of which product the pricing is asked for, for whom, and of how much of it, if of any.
+pub(crate) fn pricing(asked: &GetProductPricingRequest) -> Result<(Slug, Payer, Option<Quantity>), Refusal> {
+    let mut fields = Fields::default();
+    let product_id = fields.read("product_id", Slug::parse(&asked.product_id));
+    let payer = Payer::read(&mut fields, &asked.user_id, &asked.organization_id);
+    let quantity = (!asked.quantity.is_empty()).then(|| Quantity::parse(&asked.quantity)).transpose();
+    let quantity = fields.read("quantity", quantity);
+    fields.finish((product_id, payer, quantity))
+}
+
+/// Reads of how much of which product the cost is asked for, and for whom.
+pub(crate) fn estimate(asked: &EstimateCostRequest) -> Result<(Slug, Payer, Quantity), Refusal> {
     let mut fields = Fields::default();
     let product_id = fields.read("product_id", Slug::parse(&asked.product_id));
     let quantity = fields.read("quantity", Quantity::parse(&asked.quantity));
-    // Whoever it is has used nothing: nothing that is used is recorded yet.
-    let user_id = fields.read("user_id", UserId::parse_optional(&asked.user_id));
-    let (product_id, quantity, _) = fields.finish((product_id, quantity, user_id))?;
-    Ok((product_id, quantity))
+    let payer = Payer::read(&mut fields, &asked.user_id, &asked.organization_id);
+    fields.finish((product_id, payer, quantity))
 }
 
-/// What a product costs: its price now, the one to come, and what comes of the quantity that was asked about.
+/// What a product costs: its price now, the one to come, what a plan includes, and what comes of the quantity that was
+/// asked about.
 pub(crate) fn pricing_message(
-    price: Price,
+    standing: Standing,
     next_price: Option<Price>,
-    increment: Option<Increment>,
+    quote: Option<Quote>,
 ) -> GetProductPricingResponse {
-    let (amount, lines) = increment.map_or_else(Default::default, |increment| {
-        (increment.amount.to_wire(), increment.lines.into_iter().map(Into::into).collect())
-    });
-    GetProductPricingResponse { price: Some(price.into()), next_price: next_price.map(Into::into), amount, lines }
+    let (amount, lines) = match quote {
+        None => Default::default(),
+        Some(Quote { charge: None, .. }) => ("0".to_owned(), Vec::new()),
+        Some(Quote { charge: Some((_, cost)), .. }) => {
+            (cost.amount.to_wire(), cost.lines.into_iter().map(Into::into).collect())
+        }
+    };
+    let included = standing.included.as_ref();
+    GetProductPricingResponse {
+        included_quantity: included.map(|(included, _)| included.quantity.to_string()).unwrap_or_default(),
+        included_left: included.map(|(_, left)| left.to_string()).unwrap_or_default(),
+        overage: included.map_or(0, |(included, _)| wire::Overage::from(included.overage).into()),
+        price: standing.price.map(Into::into),
+        next_price: next_price.map(Into::into),
+        amount,
+        lines,
+    }
 }
 
-/// What a quantity would cost under a price.
-pub(crate) fn estimate_message(price: Price, quantity: Quantity, increment: Increment) -> EstimateCostResponse {
+/// What a quantity would cost.
+pub(crate) fn estimate_message(quantity: Quantity, quote: Quote) -> EstimateCostResponse {
+    let included_quantity = quote.included.to_string();
+    let quantity = quantity.to_string();
+    let Some((price, cost)) = quote.charge else {
+        let zero = || "0".to_owned();
+        return EstimateCostResponse {
+            amount: zero(),
+            quantity,
+            free_quantity: zero(),
+            billable_quantity: zero(),
+            total_before: zero(),
+            cost_before: zero(),
+            included_quantity,
+            ..EstimateCostResponse::default()
+        };
+    };
     EstimateCostResponse {
-        amount: increment.amount.to_wire(),
+        amount: cost.amount.to_wire(),
         currency: price.terms.currency.code().to_owned(),
-        lines: increment.lines.into_iter().map(Into::into).collect(),
+        lines: cost.lines.into_iter().map(Into::into).collect(),
         price_id: price.price_id.into_string(),
-        quantity: quantity.to_string(),
-        free_quantity: increment.free.to_string(),
-        billable_quantity: increment.billable.to_string(),
-        total_before: increment.before.to_string(),
-        cost_before: increment.cost_before.to_string(),
+        quantity,
+        free_quantity: cost.free.to_string(),
+        billable_quantity: cost.billable.to_string(),
+        total_before: cost.before.to_string(),
+        cost_before: cost.cost_before.to_string(),
+        included_quantity,
     }
 }
 
@@ -260,6 +305,7 @@ impl From<Refused> for GrpcStatus {
             Refused::NoProduct(id) => about(Reason::ProductNotFound, id),
             Refused::Past => fault("price.effective_time"),
             Refused::NotPriced(id) => about(Reason::ProductNotPriced, id),
+            Refused::Exhausted { product_id, left } => about(Reason::QuotaExhausted, product_id).with("left", left),
             Refused::TooMuch { .. } => fault("quantity"),
         }
         .into()

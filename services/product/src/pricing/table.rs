@@ -1,11 +1,14 @@
 //! The rows of `prices`, and every statement on them.
 
+use std::collections::HashMap;
+
 use mesh::{
     Slug, StoreError, Tenant, Time,
-    store::{Row, placeholders, sql},
+    store::{Kind, Row, placeholders, records, sql},
 };
 use money::{Amount, Currency, Fault, Quantity, UnitPrice};
 use sea_orm::{ConnectionTrait, Value};
+use serde_json::json;
 
 use super::{Model, ModelName, Price, Terms};
 
@@ -56,6 +59,49 @@ impl TryFrom<PriceRow> for Price {
         let (effective_time, version, create_time) = (row.effective_time, row.version, row.create_time);
         Ok(Self { price_id: row.price_id, terms, effective_time, version, create_time })
     }
+}
+
+/// A price with the product whose it is.
+#[derive(Row)]
+struct OwnedRow {
+    tenant_id: Tenant,
+    product_id: Slug,
+    #[sea_orm(nested)]
+    price: PriceRow,
+}
+
+/// Every version of what these products cost, those of each product latest in force first.
+pub(crate) async fn of_products(
+    connection: &impl ConnectionTrait,
+    products: &[(Tenant, Slug)],
+) -> Result<HashMap<(Tenant, Slug), Vec<Price>>, StoreError> {
+    let key = |(tenant, product_id): &(Tenant, Slug)| json!({"tenant_id": tenant, "product_id": product_id});
+    let keys = serde_json::Value::Array(products.iter().map(key).collect()).to_string();
+    let columns: Vec<String> = COLUMNS.split(", ").map(|column| format!("p.{}", column.trim())).collect();
+    let text = format!(
+        "select p.tenant_id, p.product_id, {}
+           from {} join prices p on p.tenant_id = k.tenant_id and p.product_id = k.product_id
+          order by p.effective_time desc, p.version desc",
+        columns.join(", "),
+        records(connection, 1, "k", &[("tenant_id", Kind::Text), ("product_id", Kind::Text)])
+    );
+    let rows = OwnedRow::find_by_statement(sql(connection, &text, [keys.into()])).all(connection).await?;
+    let mut prices: HashMap<_, Vec<Price>> = HashMap::new();
+    for row in rows {
+        prices.entry((row.tenant_id, row.product_id)).or_default().push(row.price.try_into()?);
+    }
+    Ok(prices)
+}
+
+/// The price with this id.
+pub(crate) async fn find(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    price_id: &Slug,
+) -> Result<Option<Price>, StoreError> {
+    let text = format!("select {COLUMNS} from prices where tenant_id = $1 and price_id = $2");
+    let statement = sql(connection, &text, [tenant.clone().into(), price_id.clone().into()]);
+    PriceRow::find_by_statement(statement).one(connection).await?.map(Price::try_from).transpose()
 }
 
 /// Inserts the price.

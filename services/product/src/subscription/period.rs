@@ -63,9 +63,25 @@ impl Period {
         i64::try_from(twice.checked_div_euclid(total.checked_mul(2)?)?).ok()
     }
 
-    pub(super) fn contains(&self, time: Time) -> bool {
+    pub(crate) fn contains(&self, time: Time) -> bool {
         self.start <= time && time < self.end
     }
+}
+
+/// The calendar month, in UTC, that a time is in: the period of what no subscription covers.
+pub(crate) fn calendar_month(time: Time) -> Period {
+    let begin = |time: jiff::civil::DateTime| {
+        let first = time.date().first_of_month().to_zoned(TimeZone::UTC).ok()?;
+        Some(Time::from_micros(first.timestamp().as_microsecond()))
+    };
+    let month = Timestamp::from_microsecond(time.micros()).ok().and_then(|time| {
+        let civil = time.to_zoned(TimeZone::UTC).datetime();
+        let next = civil.date().last_of_month().tomorrow().ok()?.to_datetime(jiff::civil::Time::midnight());
+        Some((begin(civil)?, begin(next)?))
+    });
+    // At the very ends of all calendars, of which no record of usage can be.
+    let (start, end) = month.unwrap_or((time, time));
+    Period { number: 0, start, end }
 }
 
 /// The whole second that a time is in: periods begin and end with whole seconds, and are prorated by them.

@@ -1,5 +1,6 @@
 //! The rows of `subscriptions`, their periods and their history, and the trials that were had; and every statement on them.
 
+mod cover;
 mod read;
 mod sums;
 
@@ -14,6 +15,7 @@ use super::{
     life::{Course, What},
 };
 
+pub(crate) use cover::covers;
 pub(super) use read::{Past, count, due, find, history, is_anything_due, list, lives, living, lock};
 pub(super) use sums::{Flow, Held, Recurring, flow, held, recurring};
 

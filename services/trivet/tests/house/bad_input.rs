@@ -98,6 +98,7 @@ async fn every_fault_of_a_request_is_named_at_once() {
             metadata: Some(Struct {
                 fields: [("k".to_owned(), Value { kind: Some(Kind::NumberValue(f64::INFINITY)) })].into(),
             }),
+            ..CreateProductRequest::default()
         };
         let all = ["request_id", "product_id", "name", "type", "category_id", "description", "metadata"];
         check(house.catalog().create_product(create).await, &all);
@@ -165,7 +166,7 @@ async fn bad_ids_are_refused_everywhere() {
             check(catalog.get_product(GetProductRequest { product_id: id() }).await, &["product_id"]);
             let batch = BatchGetProductsRequest { product_ids: vec![id()] };
             check(catalog.batch_get_products(batch).await, &["product_ids[0]"]);
-            let available = CheckAvailabilityRequest { product_id: id(), user_id: id() };
+            let available = CheckAvailabilityRequest { product_id: id(), user_id: id(), ..Default::default() };
             check(catalog.check_availability(available).await, &["product_id", "user_id"]);
             let wallet = GetWalletRequest { user_id: id(), currency: "XXX".to_owned() };
             check(wallets.get_wallet(wallet).await, &["user_id", "currency"]);

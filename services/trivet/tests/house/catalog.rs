@@ -1,11 +1,16 @@
 //! The catalog, as its callers see it.
 
+mod categories;
+mod memory;
+mod updates;
+
 use mesh::Clock;
 use tonic::Code;
 use trivet::RoleName;
 use trivet_proto::product::v1::{
-    BatchGetProductsRequest, CheckAvailabilityRequest, CreateProductRequest, DeleteProductRequest, GetProductRequest,
-    ListProductsRequest, ListProductsResponse, ProductStatus, UnavailableReason,
+    BatchGetProductsRequest, CheckAvailabilityRequest, CreateCategoryRequest, CreateProductRequest,
+    DeleteProductRequest, GetProductRequest, ListProductsRequest, ListProductsResponse, ProductStatus,
+    UnavailableReason,
 };
 
 use crate::harness::{Databases, House, config, on_every_store, person, reason, told};
@@ -16,6 +21,17 @@ fn chair(product_id: &str) -> CreateProductRequest {
         name: format!("Chair {product_id}"),
         ..CreateProductRequest::default()
     }
+}
+
+/// A category at the root, or below another one.
+async fn categorize(house: &House, category_id: &str, parent: &str) {
+    let category = CreateCategoryRequest {
+        category_id: category_id.to_owned(),
+        name: category_id.to_owned(),
+        parent_category_id: parent.to_owned(),
+        request_id: String::new(),
+    };
+    house.catalog().create_category(category).await.unwrap();
 }
 
 fn get(product_id: &str) -> GetProductRequest {
@@ -124,6 +140,7 @@ async fn a_list_is_newest_first_and_loses_and_repeats_nothing_while_others_write
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_means_what_it_says_and_its_page_token_serves_no_other() {
     on_every_store(async |house| {
+        categorize(house, "shelves", "").await;
         let mut catalog = house.catalog();
         for (id, name, kind) in [("a", "100% Wool", "digital"), ("b", "100 Wolves", "digital"), ("c", "ÉTAGÈRE", "")]
         {
@@ -154,7 +171,11 @@ async fn a_filter_means_what_it_says_and_its_page_token_serves_no_other() {
 }
 
 fn check(product_id: &str, user_id: &str) -> CheckAvailabilityRequest {
-    CheckAvailabilityRequest { product_id: product_id.to_owned(), user_id: user_id.to_owned() }
+    CheckAvailabilityRequest {
+        product_id: product_id.to_owned(),
+        user_id: user_id.to_owned(),
+        ..CheckAvailabilityRequest::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +188,11 @@ async fn only_who_is_active_may_have_a_product_that_is_sold() {
             let answer = catalog.check_availability(check(product_id, user_id)).await.unwrap().into_inner();
             (answer.available, answer.reason())
         };
-        assert_eq!(ask("oak", "ada").await, (true, UnavailableReason::Unspecified));
+        assert_eq!(
+            ask("oak", "ada").await,
+            (false, UnavailableReason::NotInPlan),
+            "it has no price, and there are no plans"
+        );
         assert_eq!(ask("oak", "nobody").await, (false, UnavailableReason::AccountInactive));
         assert_eq!(ask("elm", "ada").await, (false, UnavailableReason::NotFound));
     })

@@ -17,7 +17,9 @@ use trivet_proto::{
         AccountStatus, ChangeAccountStatusRequest, DeleteAccountRequest, RestoreAccountRequest, UpdateAccountRequest,
         UserCreated, UserDeleted, UserProfileUpdated,
     },
-    product::v1::{CheckAvailabilityRequest, CreateProductRequest, UnavailableReason},
+    product::v1::{
+        CheckAvailabilityRequest, CreateProductRequest, Price, PriceModel, SetPriceRequest, UnavailableReason,
+    },
 };
 
 use crate::harness::{
@@ -33,6 +35,15 @@ async fn sell_oak(house: &House, tenant: &str) {
         ..CreateProductRequest::default()
     };
     house.catalog().create_product(of(tenant, oak)).await.unwrap();
+    // For nothing, so that money decides nothing.
+    let price = Price {
+        unit: "tree".to_owned(),
+        model: PriceModel::PerUnit.into(),
+        unit_price: "0".to_owned(),
+        ..Price::default()
+    };
+    let set = SetPriceRequest { product_id: "oak".to_owned(), price: Some(price), request_id: String::new() };
+    house.catalog().set_price(of(tenant, set)).await.unwrap();
 }
 
 /// A request as one of this tenant.
@@ -43,7 +54,11 @@ fn of<M>(tenant: &str, message: M) -> Request<M> {
 }
 
 fn may(user_id: &str) -> CheckAvailabilityRequest {
-    CheckAvailabilityRequest { product_id: "oak".to_owned(), user_id: user_id.to_owned() }
+    CheckAvailabilityRequest {
+        product_id: "oak".to_owned(),
+        user_id: user_id.to_owned(),
+        organization_id: String::new(),
+    }
 }
 
 /// Whether a user of a tenant may have an oak, and how old the word was that decided, in milliseconds.

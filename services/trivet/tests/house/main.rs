@@ -13,6 +13,7 @@ mod harness;
 
 mod accounts;
 mod api_keys;
+mod availability;
 mod bad_input;
 mod catalog;
 mod dead_letters;
@@ -38,3 +39,4 @@ mod subscriptions;
 mod tenants;
 mod traces;
 mod upgrade;
+mod usage;

@@ -50,7 +50,11 @@ fn pricing(product_id: &str) -> GetProductPricingRequest {
 }
 
 fn estimate(product_id: &str, quantity: &str) -> EstimateCostRequest {
-    EstimateCostRequest { product_id: product_id.to_owned(), quantity: quantity.to_owned(), user_id: String::new() }
+    EstimateCostRequest {
+        product_id: product_id.to_owned(),
+        quantity: quantity.to_owned(),
+        ..EstimateCostRequest::default()
+    }
 }
 
 async fn make(house: &House, product_id: &str) {

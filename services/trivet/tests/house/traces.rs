@@ -62,7 +62,11 @@ async fn asking_for_availability_is_one_trace_through_product_and_account() {
     let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("server.announce_ms", "0")];
     let process = Process::serve("all", &databases, &settings).await;
     // Of somebody whom product knows nothing of: account is asked.
-    let ask = CheckAvailabilityRequest { product_id: "oak".to_owned(), user_id: "nobody".to_owned() };
+    let ask = CheckAvailabilityRequest {
+        product_id: "oak".to_owned(),
+        user_id: "nobody".to_owned(),
+        ..CheckAvailabilityRequest::default()
+    };
     let mut request = Request::new(ask);
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());

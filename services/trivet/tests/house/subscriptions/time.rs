@@ -15,8 +15,6 @@ use trivet_proto::product::v1::{
 use super::{actions, active, found, nothing_is_due, on_sale, passes, stepped, subscribed, told_of, wish};
 use crate::harness::{Databases, House, config, eventually, on_every_store_with_a_held_clock};
 
-const DAY: Duration = Duration::from_hours(24);
-
 /// Periods that do not begin where the one before ends, or whose number is not the next.
 const GAPS: &str = "select count(*) from subscription_periods p
      where p.number > 1
@@ -59,7 +57,7 @@ async fn what_is_not_paid_in_time_expires_and_a_trial_becomes_a_paid_period() {
         let unpaid = subscribed(house, wish("sub-1", "ada", "pro")).await.subscription_id;
         let trial = CreateSubscriptionRequest { use_trial: true, ..wish("sub-2", "ada", "basic") };
         let trial = subscribed(house, trial).await;
-        clock.advance(DAY - Duration::from_secs(1));
+        clock.advance(Duration::from_secs(24 * 3_600 - 1));
         nothing_is_due(house, clock).await;
         assert_eq!(found(house, &unpaid).await.status(), Status::Incomplete);
         clock.advance(Duration::from_secs(1));
@@ -91,7 +89,7 @@ async fn multiply(store: &Store, copies: i64) {
         anchor_periods, period_number, period_start_time, period_end_time, cancel_at_period_end, cancel_reason,
         change_plan_id, change_plan_version, change_billing_cycle, change_currency, change_amount, due_time, version,
         create_time, update_time";
-    let spread = columns.replace("due_time", "due_time").replace("organization_id", "s.organization_id");
+    let spread = columns.replace("organization_id", "s.organization_id");
     let text = format!(
         "insert into subscriptions (tenant_id, subscription_id, user_id, {columns})
          select s.tenant_id, 'sub_copy_' || i.n, 'user-' || i.n, {spread} from subscriptions s cross join ({series}) i"
