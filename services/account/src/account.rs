@@ -167,7 +167,12 @@ impl Accounts {
 }
 
 impl<C> Amendment<C> {
-    async fn run(&self, author: &Author, transaction: &Transaction) -> Result<Result<Account, Refused>, StoreError> {
+    /// Makes the change in a transaction that is under way.
+    pub(crate) async fn run(
+        &self,
+        author: &Author,
+        transaction: &Transaction,
+    ) -> Result<Result<Account, Refused>, StoreError> {
         let Some(before) = table::lock(transaction, &author.tenant, &self.user_id).await? else {
             return Ok(Err(Refused::NoAccount(self.user_id.clone())));
         };

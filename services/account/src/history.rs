@@ -5,8 +5,8 @@ pub(crate) mod rpc;
 mod table;
 
 use mesh::{
-    Clock, Context, Slug, StoreError, Tenant, Time, UserId,
-    events::Origin,
+    Caller, Clock, Context, Slug, StoreError, Tenant, Time, UserId,
+    events::{Heard, Origin},
     store::{Row, Transaction},
     text_enum,
 };
@@ -53,6 +53,17 @@ pub(crate) struct Author {
 }
 
 impl Author {
+    /// The process itself, because of an event.
+    pub(crate) fn hearing(heard: &Heard<'_>) -> Self {
+        Self {
+            tenant: heard.event.tenant_id.clone(),
+            now: heard.now,
+            origin: heard.origin(),
+            actor: Caller::Itself.to_string(),
+            request_id: heard.event.event_id.clone(),
+        }
+    }
+
     /// Whoever makes this call, now.
     pub(crate) fn of(context: &Context, clock: &Clock) -> Self {
         Self {

@@ -9,6 +9,8 @@ mod preferences;
 
 mod standing;
 
+mod tier;
+
 mod directory;
 
 mod history;
@@ -43,7 +45,8 @@ pub fn role() -> Role {
                 .with(account::rpc::server(&parts))
                 .with(organization::server(&parts))
                 .with(api_key::server(&parts))
-                .with(tenant::server(&parts)))
+                .with(tenant::server(&parts))
+                .hearing(tier::handlers()))
         }),
     }
 }

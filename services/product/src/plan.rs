@@ -26,6 +26,7 @@ pub(crate) use rpc::{cycle, server};
 
 text_enum! {
     /// How much of a customer a plan makes of its subscriber.
+    #[derive(PartialOrd, Ord)]
     pub(crate) enum Tier {
         /// The least.
         Free = "FREE",

@@ -31,10 +31,17 @@ pub(crate) fn handlers(handlers: Handlers) -> Handlers {
 pub(super) async fn tell(transaction: &Transaction, author: &Author, courses: &[&Course]) -> Result<(), StoreError> {
     let mut drafts = Vec::new();
     for course in courses {
+        // The rows are as they are after all of it: who is told of an end is told what is left.
+        let turns = course.done.iter().any(|done| tells_of_activation(done) || done.to.is_final());
+        let user_tier = if turns {
+            table::user_tier(transaction, &author.tenant, &course.subscription.user_id).await?
+        } else {
+            plan::Tier::Free
+        };
         for done in &course.done {
-            told(&course.subscription, done, &mut drafts);
+            told(&course.subscription, done, user_tier, &mut drafts);
             if tells_of_activation(done) {
-                let activated = activated(transaction, author, &course.subscription, done).await?;
+                let activated = activated(transaction, author, (&course.subscription, done), user_tier).await?;
                 drafts.push(Draft::new(about(&course.subscription, done), &activated));
             }
         }
@@ -55,8 +62,8 @@ fn tells_of_activation(done: &Done) -> bool {
 async fn activated(
     transaction: &Transaction,
     author: &Author,
-    subscription: &Subscription,
-    done: &Done,
+    (subscription, done): (&Subscription, &Done),
+    user_tier: plan::Tier,
 ) -> Result<SubscriptionActivated, StoreError> {
     let (plan_id, version) = (&done.terms.plan_id, done.terms.plan_version);
     let plan = plan::table::find(transaction, &author.tenant, plan_id, Some(version)).await?;
@@ -67,6 +74,7 @@ async fn activated(
         plan_id: plan_id.to_string(),
         tier: PlanTier::from(plan.terms.tier).into(),
         organization_id: organization(subscription),
+        user_tier: PlanTier::from(user_tier).into(),
     })
 }
 
@@ -74,7 +82,8 @@ fn organization(subscription: &Subscription) -> String {
     subscription.organization_id.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
-fn told(subscription: &Subscription, done: &Done, drafts: &mut Vec<Draft>) {
+fn told(subscription: &Subscription, done: &Done, user_tier: plan::Tier, drafts: &mut Vec<Draft>) {
+    let user_tier = PlanTier::from(user_tier).into();
     let about = about(subscription, done);
     let subscription_id = subscription.subscription_id.to_string();
     let user_id = subscription.user_id.to_string();
@@ -133,10 +142,12 @@ fn told(subscription: &Subscription, done: &Done, drafts: &mut Vec<Draft>) {
             };
             drafts.push(Draft::new(about, &changed));
             if done.to == Status::Canceled {
-                let canceled = SubscriptionCanceled { subscription_id, user_id, plan_id, organization_id };
+                let canceled =
+                    SubscriptionCanceled { subscription_id, user_id, plan_id, organization_id, from, user_tier };
                 drafts.push(Draft::new(about, &canceled));
             } else if done.to == Status::Expired {
-                let expired = SubscriptionExpired { subscription_id, user_id, plan_id, organization_id };
+                let expired =
+                    SubscriptionExpired { subscription_id, user_id, plan_id, organization_id, from, user_tier };
                 drafts.push(Draft::new(about, &expired));
             }
         }

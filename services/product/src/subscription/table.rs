@@ -16,7 +16,7 @@ use super::{
 };
 
 pub(crate) use cover::covers;
-pub(super) use read::{Past, count, due, find, history, is_anything_due, list, lives, living, lock};
+pub(super) use read::{Past, count, due, find, history, is_anything_due, list, lives, living, lock, user_tier};
 pub(super) use sums::{Flow, Held, Recurring, flow, held, recurring};
 
 /// The columns of a subscription after its keys, in the order of [`values`].

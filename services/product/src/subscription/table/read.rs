@@ -13,7 +13,7 @@ use super::{
     super::{Anchor, Filter, Period, Status, Subscription, Terms},
     Entry, skip_locked,
 };
-use crate::plan::Cycle;
+use crate::plan::{Cycle, Tier};
 
 const COLUMNS: &str = "tenant_id, subscription_id, user_id, organization_id, plan_id, plan_version, status, \
                        billing_cycle, seats, currency, amount, anchor_time, anchor_periods, period_number, \
@@ -226,6 +226,27 @@ pub(crate) async fn living(
     );
     let living = subscriptions(connection, &text, vec![tenant.clone().into(), user_id.clone().into()]).await?;
     Ok(living.into_iter().map(|(_, subscription)| subscription).collect())
+}
+
+/// How much of a customer a user is, by the best that they have subscribed to for themselves and that has not ended; what
+/// was never paid counts for nothing.
+pub(crate) async fn user_tier(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    user_id: &UserId,
+) -> Result<Tier, StoreError> {
+    #[derive(Row)]
+    struct Held {
+        tier: Tier,
+    }
+    let text = "select v.tier from subscriptions s
+                  join plan_versions v on v.tenant_id = s.tenant_id and v.plan_id = s.plan_id
+                                      and v.version = s.plan_version
+                 where s.tenant_id = $1 and s.user_id = $2 and s.organization_id = '' and s.end_time is null
+                   and s.status <> 'INCOMPLETE'";
+    let statement = sql(connection, text, [tenant.clone().into(), user_id.clone().into()]);
+    let held = Held::find_by_statement(statement).all(connection).await?;
+    Ok(held.into_iter().map(|held| held.tier).max().unwrap_or(Tier::Free))
 }
 
 /// Up to `limit` subscriptions, of whatever tenant, that time has something to do with by now, longest overdue first. No

@@ -5,13 +5,18 @@ use sea_orm::ConnectionTrait as _;
 use trivet::RoleName;
 use trivet_proto::{
     Event,
-    account::v1::{DeleteAccountRequest, RestoreAccountRequest},
+    account::v1::{
+        DeleteAccountRequest, GetAccountRequest, RestoreAccountRequest, SubscriptionTier, get_account_request::Key,
+    },
     billing::v1::{PaymentCompleted, WalletInsufficientFunds},
-    product::v1::{CreateSubscriptionRequest, SubscriptionStatus as Status},
+    product::v1::{CreatePlanRequest, CreateSubscriptionRequest, PlanTier, SubscriptionStatus as Status},
 };
 
 use super::{active, found, history, on_sale, stepped, subscribed, told_of, wish};
-use crate::harness::{House, eventually, on_every_store, person};
+use crate::{
+    harness::{House, eventually, on_every_store, person},
+    plans::{plan, sell},
+};
 
 /// Has billing tell of Ada what it will tell once it makes charges, and waits until product has recorded it; says as what.
 async fn told<E: Event>(house: &House, event: &E) -> String {
@@ -128,6 +133,35 @@ async fn who_is_deleted_keeps_no_subscription_and_late_money_brings_none_back() 
         let restore = RestoreAccountRequest { user_id: "ada".to_owned(), reason: String::new() };
         house.accounts().restore_account(restore).await.unwrap();
         assert_eq!(subscribed(house, wish("sub-4", "ada", "pro")).await.status(), Status::Incomplete);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_of_the_tier_of_the_best_that_its_user_has_subscribed_to() {
+    on_every_store(async |house| {
+        on_sale(house).await;
+        let becomes = async |tier: SubscriptionTier| {
+            eventually("the tier", async || {
+                let ask = GetAccountRequest { key: Some(Key::UserId("ada".to_owned())), ..Default::default() };
+                let account = house.accounts().get_account(ask).await.unwrap().into_inner().account.unwrap();
+                account.subscription_tier() == tier
+            })
+            .await;
+        };
+        let premium = CreatePlanRequest { tier: PlanTier::Premium.into(), ..plan("premium", "0", "0") };
+        sell(house, premium).await;
+        let basic = active(house, "basic").await.subscription_id;
+        becomes(SubscriptionTier::Basic).await;
+        let premium = subscribed(house, wish("sub-p", "ada", "premium")).await.subscription_id;
+        becomes(SubscriptionTier::Premium).await;
+        // One that was never paid for gave nothing, and takes nothing.
+        let unpaid = subscribed(house, wish("sub-u", "ada", "pro")).await.subscription_id;
+        stepped(house, &unpaid, Status::Canceled).await;
+        stepped(house, &premium, Status::Canceled).await;
+        becomes(SubscriptionTier::Basic).await;
+        stepped(house, &basic, Status::Expired).await;
+        becomes(SubscriptionTier::Free).await;
     })
     .await;
 }
