@@ -17,7 +17,13 @@ SERVICES = {
         "trivet.account.v1.TenantService",
         *MESH,
     ],
-    "product": [*MESH, "trivet.product.v1.CatalogService", "trivet.product.v1.SubscriptionService"],
+    "product": [
+        *MESH,
+        "trivet.product.v1.CatalogService",
+        "trivet.product.v1.PlanService",
+        "trivet.product.v1.SubscriptionService",
+        "trivet.product.v1.UsageService",
+    ],
     "billing": ["trivet.billing.v1.BillingService", "trivet.billing.v1.WalletService", *MESH],
 }
 
@@ -25,10 +31,12 @@ SERVICES = {
 REASONS = {
     "INVALID_ARGUMENT": "INVALID_FIELDS INVALID_PAGE_TOKEN INVALID_UPDATE_MASK",
     "NOT_FOUND": """ACCOUNT_NOT_FOUND ORGANIZATION_NOT_FOUND API_KEY_NOT_FOUND TENANT_NOT_FOUND PRODUCT_NOT_FOUND
-        WALLET_NOT_FOUND DEDUCTION_NOT_FOUND""",
-    "ALREADY_EXISTS": "EMAIL_TAKEN ID_TAKEN",
+        CATEGORY_NOT_FOUND PLAN_NOT_FOUND SUBSCRIPTION_NOT_FOUND USAGE_NOT_FOUND WALLET_NOT_FOUND DEDUCTION_NOT_FOUND""",
+    "ALREADY_EXISTS": "EMAIL_TAKEN ID_TAKEN ALREADY_SUBSCRIBED",
     "FAILED_PRECONDITION": """ACCOUNT_SUSPENDED ACCOUNT_DELETED ACCOUNT_ERASED ACCOUNT_NOT_DELETED LAST_OWNER
-        REQUEST_ID_REUSED REQUEST_VOIDED ALREADY_APPLIED INSUFFICIENT_FUNDS""",
+        REQUEST_ID_REUSED REQUEST_VOIDED ALREADY_APPLIED INSUFFICIENT_FUNDS NOT_A_MEMBER PRODUCT_NOT_AVAILABLE
+        PRODUCT_NOT_PRICED PLAN_NOT_AVAILABLE TRIAL_USED ILLEGAL_TRANSITION SUBSCRIPTION_NOT_ACTIVE""",
+    "RESOURCE_EXHAUSTED": "QUOTA_EXHAUSTED",
     "ABORTED": "ETAG_MISMATCH",
     "UNAUTHENTICATED": "CREDENTIALS_INVALID",
 }
@@ -85,6 +93,11 @@ class House:
     def call(self, rpc, /, **request):
         client, method = self.rpcs[rpc]
         return client.call(method, request)
+
+    def stream(self, rpc, requests):
+        """The answer to a stream of requests."""
+        client, method = self.rpcs[rpc]
+        return client.stream(method, requests)
 
     def call_as(self, request_id, rpc, /, **request):
         """The answer of a call that goes by this x-request-id."""

@@ -18,7 +18,9 @@ from accounts_access import api_keys, organizations, two_tenants
 from accounts_admin import full_view, search, statistics, the_list, without_billing
 from events import events
 from house import ADA, AGAIN, ORDER, PAYMENT, SERVICES, TOO_MUCH, House, check, code_of, failed, passed, same
+from products import browse, usage
 from restart import after_the_restart, before_the_restart, goes, goes_though_watched
+from subscriptions import change_plan, subscribe
 from trivet_client import Refused
 from trivet_dev import TrivetDev, end_in_time
 
@@ -29,6 +31,8 @@ BAD_AMOUNTS += ["", " ", " 1", "1 ", "1\0", "9" * 10_000]
 # What people do with account, each in a tenant of its own.
 PATTERNS = [login, profile, settings, the_list, search, suspended_and_deleted, erased, statistics, full_view]
 PATTERNS += [organizations, api_keys, two_tenants]
+# And with product.
+PATTERNS += [browse, subscribe, change_plan, usage]
 
 ServingStatus = health_pb2.HealthCheckResponse.ServingStatus
 
@@ -186,6 +190,9 @@ def history(house):
 
 def catalog(house):
     chat = {"name": "Chat API", "type": "api", "category_id": "ai", "metadata": {"tags": ["llm", None], "size": 3}}
+    with check("a product stands in a category that there is, or in none"):
+        house.refusal("CATEGORY_NOT_FOUND", "CreateProduct", **chat)
+        house.call("CreateCategory", category_id="ai", name="AI")
     with check("a product is made once, whatever its metadata"):
         made = house.call("CreateProduct", **chat, request_id="chat")
         product = made["product"]
@@ -225,7 +232,9 @@ def catalog(house):
     with check("a page token is good for its own filters alone"):
         token = house.call("ListProducts", page_size=1)["next_page_token"]
         house.refusal("INVALID_PAGE_TOKEN", "ListProducts", page_token=token, type="api")
-    with check("a product is available to ada, who has an account"):
+    with check("a product is available to ada, who has an account and some money, once it has a price"):
+        price = {"unit": "token", "model": "PRICE_MODEL_PER_UNIT", "unit_price": "0.000001"}
+        house.call("SetPrice", product_id=product_id, price=price)
         answer = house.call("CheckAvailability", product_id=product_id, user_id="ada")
         same(answer, {"available": True, "reason": "UNAVAILABLE_REASON_UNSPECIFIED"})
     with check("it is not available to somebody without: ACCOUNT_INACTIVE"):

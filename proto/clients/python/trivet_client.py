@@ -77,14 +77,20 @@ class Client:
 
     def send(self, method, request=None, timeout=TIMEOUT_S, metadata=None):
         """The answer of `package.Service/Method` with the metadata that came with it."""
-        service, _, name = method.partition("/")
-        with self.learning:
-            descriptor = self.pool.FindServiceByName(service).methods_by_name[name]
-        message = json_format.ParseDict(
-            request or {}, GetMessageClass(descriptor.input_type)(), descriptor_pool=self.pool
-        )
-        answer, received = self.send_bytes(method, message.SerializeToString(), timeout, metadata)
+        descriptor = self._method(method)
+        answer, received = self.send_bytes(method, self._to_bytes(descriptor, request or {}), timeout, metadata)
         return Reply(self._to_dict(GetMessageClass(descriptor.output_type).FromString(answer)), received)
+
+    def stream(self, method, requests, timeout=TIMEOUT_S):
+        """The one answer of `package.Service/Method` to a stream of requests, taken from any iterable as they are sent."""
+        descriptor = self._method(method)
+        sent = (self._to_bytes(descriptor, request) for request in requests)
+        metadata = tuple(self.metadata.items())
+        try:
+            answer = self.channel.stream_unary(f"/{method}")(sent, timeout=timeout, metadata=metadata)
+        except grpc.RpcError as error:
+            raise self._refused(error) from None
+        return self._to_dict(GetMessageClass(descriptor.output_type).FromString(answer))
 
     def send_bytes(self, method, request, timeout=TIMEOUT_S, metadata=None):
         """The same without a look at what is sent and received."""
@@ -94,6 +100,15 @@ class Client:
         except grpc.RpcError as error:
             raise self._refused(error) from None
         return Reply(answer, dict(call.initial_metadata()))
+
+    def _method(self, method):
+        service, _, name = method.partition("/")
+        with self.learning:
+            return self.pool.FindServiceByName(service).methods_by_name[name]
+
+    def _to_bytes(self, descriptor, request):
+        message = json_format.ParseDict(request, GetMessageClass(descriptor.input_type)(), descriptor_pool=self.pool)
+        return message.SerializeToString()
 
     def _to_dict(self, message):
         return json_format.MessageToDict(
