@@ -109,6 +109,10 @@ pub(crate) struct Cache {
 impl Cache {
     /// A cache of at most this many bytes.
     pub(crate) fn new(bytes: u64) -> Self {
+        Self::begun_at(bytes, Instant::now())
+    }
+
+    pub(super) fn begun_at(bytes: u64, begun: Instant) -> Self {
         let counts = Arc::new(Counts::default());
         let counted = counts.clone();
         let moka = Moka::builder()
@@ -119,7 +123,7 @@ impl Cache {
                     counted.evictions.fetch_add(1, Ordering::Relaxed);
                 }
             });
-        Self { moka: moka.build(), counts, begun: Instant::now(), true_until: Arc::default() }
+        Self { moka: moka.build(), counts, begun, true_until: Arc::default() }
     }
 
     /// Notes that everything that was told before this moment is known here.

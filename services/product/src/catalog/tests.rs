@@ -152,3 +152,40 @@ async fn an_id_that_nothing_goes_by_is_remembered_until_it_is_written() {
     cache.put(&tenant, Entry::present(product(Status::Active, 1))).await;
     assert!(cache.get(&tenant, &id, must_not_load).await.unwrap().product.is_some());
 }
+
+#[tokio::test]
+async fn a_load_that_began_before_another_replicas_write_does_not_outlive_the_word_of_it() {
+    let (cache, (tenant, id)) = (Cache::new(1 << 20), key());
+    let (go_on, told) = tokio::sync::oneshot::channel::<()>();
+    let load = || async {
+        told.await.unwrap();
+        Ok(Entry::present(product(Status::Active, 1)))
+    };
+    let mut late = Box::pin(cache.get(&tenant, &id, load));
+    let mut word = Box::pin(cache.outdate(&tenant, id.clone(), 2));
+    std::future::poll_fn(|task| {
+        assert!(late.as_mut().poll(task).is_pending());
+        assert!(word.as_mut().poll(task).is_pending(), "the word waits for the load");
+        std::task::Poll::Ready(())
+    })
+    .await;
+    go_on.send(()).unwrap();
+    let (late, ()) = tokio::join!(late, word);
+    assert!(late.unwrap().product.is_some());
+    let read = cache.get(&tenant, &id, || async { Ok(Entry::present(product(Status::Active, 2))) }).await.unwrap();
+    assert_eq!(read.product.unwrap().version, 2, "it was read again");
+    cache.outdate(&tenant, id.clone(), 2).await;
+    assert_eq!(cache.get(&tenant, &id, must_not_load).await.unwrap().product.unwrap().version, 2, "that is no news");
+}
+
+#[tokio::test]
+async fn what_is_in_memory_is_true_for_a_second_after_the_last_word_and_not_before_the_first() {
+    let cache = Cache::new(1 << 20);
+    assert!(!cache.is_true(), "nobody has said anything yet");
+    let now = tokio::time::Instant::now();
+    cache.is_true_as_of(now);
+    assert!(cache.is_true());
+    let cache = Cache::begun_at(1 << 20, now.checked_sub(std::time::Duration::from_secs(5)).unwrap());
+    cache.is_true_as_of(now.checked_sub(std::time::Duration::from_secs(1)).unwrap());
+    assert!(!cache.is_true());
+}
