@@ -127,6 +127,26 @@ async fn a_change_that_was_refused_is_not_told() {
 #[test]
 fn every_kind_of_event_is_known_by_its_type() {
     let known: Vec<&str> = EVENTS.iter().map(|event| event.kind).collect();
-    assert_eq!(known, ["user.created", "user.deleted", "user.profile_updated", "user.status_changed"]);
+    let expected = [
+        "payment.completed",
+        "product.created",
+        "product.deleted",
+        "product.updated",
+        "product.usage.recorded",
+        "product.usage.voided",
+        "subscription.activated",
+        "subscription.canceled",
+        "subscription.changed",
+        "subscription.created",
+        "subscription.expired",
+        "subscription.renewed",
+        "subscription.status_changed",
+        "user.created",
+        "user.deleted",
+        "user.profile_updated",
+        "user.status_changed",
+        "wallet.insufficient_funds",
+    ];
+    assert_eq!(known, expected);
     assert_eq!(UserCreated::KIND.message, "trivet.account.v1.UserCreated");
 }
