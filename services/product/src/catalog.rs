@@ -241,7 +241,7 @@ impl Catalog {
         }
         let (decided, before) = making.write(&self.store).await?;
         if let (Ok(product), false) = (&decided, before) {
-            self.cache.put(&context.tenant, Entry::present(product.clone())).await;
+            self.forget(context, product).await;
         }
         Ok(decided.map(|product| (product, before)))
     }
@@ -341,8 +341,14 @@ impl Catalog {
             })
         });
         let Some(deleted) = deleted.await? else { return Ok(Err(Refused::NoProduct(product_id))) };
-        self.cache.put(&context.tenant, Entry::deleted(&deleted)).await;
+        self.forget(context, &deleted).await;
         Ok(Ok(deleted))
+    }
+
+    /// Has what was known of a product before it was written read again. Not put here as it was written: another replica
+    /// may have written it since, and have been heard of, and then the older one would stay.
+    async fn forget(&self, context: &Context, product: &Product) {
+        self.cache.outdate(&context.tenant, product.product_id.clone(), product.version).await;
     }
 }
 

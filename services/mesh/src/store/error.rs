@@ -117,11 +117,6 @@ enum Kind {
     Statement,
 }
 
-/// PostgreSQL takes no connections to this database for now. Of a statement the same code would say something else.
-fn lets_nobody_in(error: &SqlxError) -> bool {
-    matches!(error, SqlxError::Database(refused) if refused.code().as_deref() == Some("55000"))
-}
-
 fn classify(error: &SqlxError) -> Kind {
     let SqlxError::Database(database) = error else {
         return match error {

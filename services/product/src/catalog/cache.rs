@@ -71,7 +71,8 @@ impl Entry {
         Self { product_id, version: 0, product: None }
     }
 
-    /// A product that was there up to this version.
+    /// A product that was there up to this version, as tests have it.
+    #[cfg(test)]
     pub(crate) fn deleted(product: &Product) -> Self {
         Self { product_id: product.product_id.clone(), version: product.version, product: None }
     }

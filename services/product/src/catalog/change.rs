@@ -2,7 +2,7 @@
 
 use mesh::{Context, Slug, StoreError, Tenant, Time, events::Origin, store::Transaction, update::Etag};
 
-use super::{Catalog, Product, Refused, Status, cache::Entry, events, table};
+use super::{Catalog, Product, Refused, Status, events, table};
 
 /// What of a product should be otherwise; what is `None` stays.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ impl Catalog {
         let unit = self.store.unit(context);
         let changed = unit.run(changing, |changing, transaction| Box::pin(changing.carry_out(transaction))).await?;
         if let Ok(product) = &changed {
-            self.cache.put(&context.tenant, Entry::present(product.clone())).await;
+            self.forget(context, product).await;
         }
         Ok(changed)
     }

@@ -98,7 +98,9 @@ impl Catalog {
                 match rows.remove(&entry.product_id) {
                     Some(row) if row.version > entry.version => {
                         one_more(if entry.product.is_some() { &mut synced.refreshed } else { &mut synced.loaded });
-                        self.cache.put(&context.tenant, Entry::present(row)).await;
+                        // Read anew, in the queue of its product: what was read of many may be old by now.
+                        self.cache.outdate(&context.tenant, entry.product_id.clone(), row.version).await;
+                        self.find(context, &entry.product_id).await?.ok();
                     }
                     None if entry.product.is_some() => {
                         one_more(&mut synced.removed);
@@ -132,9 +134,8 @@ impl Catalog {
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(Cursor::of(last));
             for product in page {
-                if !here.contains(&product.product_id) {
+                if !here.contains(&product.product_id) && self.find(context, &product.product_id).await?.is_ok() {
                     one_more(&mut synced.loaded);
-                    self.cache.put(&context.tenant, Entry::present(product)).await;
                 }
             }
         }

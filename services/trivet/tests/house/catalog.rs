@@ -71,7 +71,7 @@ async fn an_id_that_was_chosen_belongs_to_one_product_even_after_its_deletion() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_reads_its_own_writes_from_memory() {
+async fn a_replica_reads_its_own_writes_at_once() {
     on_every_store(async |house| {
         let mut catalog = house.catalog();
         for round in 0..50 {
