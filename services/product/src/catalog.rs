@@ -220,14 +220,14 @@ impl Catalog {
         draft: Draft,
         durability: Durability,
     ) -> Result<Result<(Product, bool), Refused>, StoreError> {
-        let claim = draft.claim(&context.tenant);
-        if let Some(claim) = &claim
+        let (claim, origin) = (draft.claim(&context.tenant), Origin::of(context, &self.clock));
+        let making = Making { context: context.clone(), claim, origin, product: draft.product(&self.clock) };
+        let _turn = self.behind.turn(&making).await;
+        if let Some(claim) = &making.claim
             && let Some(decided) = self.behind.answered(claim)
         {
             return Ok(decided.map(|product| (product, true)));
         }
-        let origin = Origin::of(context, &self.clock);
-        let making = Making { context: context.clone(), claim, origin, product: draft.product(&self.clock) };
         if durability == Durability::WriteBehind {
             match self.look_ahead(&making).await? {
                 Ok(None) => {}
@@ -239,6 +239,8 @@ impl Catalog {
             }
             // Too much waits already: this one waits, too.
         }
+        // Who was answered first has the id.
+        self.behind.written(context, &making.product.product_id).await?;
         let (decided, before) = making.write(&self.store).await?;
         if let (Ok(product), false) = (&decided, before) {
             self.forget(context, product).await;
@@ -283,13 +285,13 @@ impl Catalog {
             let row = table::find(self.store.reader(), &context.tenant, product_id).await?;
             Ok(row.map_or_else(|| Entry::absent(product_id.clone()), Entry::present))
         };
-        let entry = if self.cache.is_true() {
+        let product = if self.cache.is_true() {
             self.cache.get(&context.tenant, product_id, load).await?
         } else {
             // Nobody has told for a second what other replicas write: only the store knows.
-            load().await?
+            load().await?.product
         };
-        Ok(entry.product.ok_or_else(|| Refused::NoProduct(product_id.clone())))
+        Ok(product.ok_or_else(|| Refused::NoProduct(product_id.clone())))
     }
 
     /// The products among these ids, in no order.

@@ -139,8 +139,9 @@ fn classify(error: &SqlxError) -> Kind {
         // BUSY_SNAPSHOT.
         // A statement that ran into its timeout (57014) waited for others, too.
         Some("40001" | "40P01" | "55P03" | "57014" | "5" | "6" | "261" | "517") => Kind::Conflict,
-        // PostgreSQL: a primary that became a replica, and a connection left in a failed transaction.
-        Some("25006" | "25P03") => Kind::Unavailable,
+        // PostgreSQL: a primary that became a replica, a connection left in a failed transaction, and a database that does
+        // not take connections at present.
+        Some("25006" | "25P03" | "55000") => Kind::Unavailable,
         // PostgreSQL: the server is starting, stopping or full (classes 57 and 53), or the connection failed (class 08).
         Some(code) if code.starts_with("57") || code.starts_with("53") || code.starts_with("08") => Kind::Unavailable,
         _ => Kind::Statement,

@@ -2,16 +2,14 @@
 //! came, retried until the database takes them, and written before the process goes. What was not when it is killed is lost.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    collections::{BTreeSet, HashMap},
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use mesh::{Context, Parts, RequestId, Slug, Store, StoreError, Tenant, Time, chain, claim::Claim};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
@@ -27,6 +25,8 @@ const BUDGET: Duration = Duration::from_secs(5);
 /// The waits between tries: from the first to the longest, each twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// So many that two who make different products seldom wait for each other.
+const TURNS: usize = 256;
 /// Tries of one product when the process goes: a database that is away must not hold it up for ever.
 const LAST_TRIES: u32 = 3;
 
@@ -40,11 +40,14 @@ struct Pending {
     done: watch::Receiver<()>,
 }
 
-#[derive(Default)]
 struct Shared {
     pending: Mutex<HashMap<(Tenant, Slug), Pending>>,
-    failed: AtomicI64,
+    turns: [Turn; TURNS],
+    hasher: RandomState,
 }
+
+/// Held by who makes a product, from the look at what there is to the word that it is made.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// What waits to be written. Cheap to clone.
 #[derive(Clone)]
@@ -58,8 +61,6 @@ pub(super) struct Behind {
 pub(super) struct Backlog {
     pub(super) waiting: i64,
     pub(super) oldest: Option<Time>,
-    /// Of all tenants, since the process began.
-    pub(super) failed: i64,
 }
 
 impl Shared {
@@ -73,10 +74,34 @@ impl Behind {
     /// Starts to write behind, until the process goes and nothing waits any more.
     pub(super) fn start(parts: &Parts, cache: Cache) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
-        let shared = Arc::new(Shared::default());
+        let shared = Shared {
+            pending: Mutex::default(),
+            turns: std::array::from_fn(|_| Turn::default()),
+            hasher: RandomState::new(),
+        };
+        let shared = Arc::new(shared);
         let writer = Writer { store: parts.store.clone(), shared: shared.clone(), cache: cache.clone() };
         parts.background.spawn(|end| writer.run(waiting, end));
         Self { shared, queue, cache }
+    }
+
+    /// Lets nobody else of this process make a product under the same request id or product id until the guards go: what
+    /// was looked at is still so when the product is taken in.
+    pub(super) async fn turn(&self, making: &Making) -> Vec<OwnedMutexGuard<()>> {
+        let (tenant, hasher) = (&making.context.tenant, &self.shared.hasher);
+        let names = [
+            Some(hasher.hash_one((tenant, "product", making.product.product_id.as_str()))),
+            making.claim.as_ref().map(|claim| hasher.hash_one((tenant, "request", claim.id().1.as_str()))),
+        ];
+        // One byte of the hash, of which there are as many as turns.
+        let place = |[place, ..]: [u8; 8]| usize::from(place);
+        let places: BTreeSet<usize> = names.into_iter().flatten().map(|name| place(name.to_be_bytes())).collect();
+        let mut guards = Vec::with_capacity(places.len());
+        // In the order of their places: two who want the same ones wait, and never for each other.
+        for turn in places.into_iter().filter_map(|place| self.shared.turns.get(place)) {
+            guards.push(turn.clone().lock_owned().await);
+        }
+        guards
     }
 
     /// Takes a product in, to be read at once and written soon; false where too much waits already.
@@ -151,7 +176,7 @@ impl Behind {
         let own: Vec<Time> =
             pending.iter().filter(|((whose, _), _)| whose == tenant).map(|(_, pending)| pending.since).collect();
         let waiting = i64::try_from(own.len()).unwrap_or(i64::MAX);
-        Backlog { waiting, oldest: own.into_iter().min(), failed: self.shared.failed.load(Ordering::Relaxed) }
+        Backlog { waiting, oldest: own.into_iter().min() }
     }
 }
 
@@ -191,8 +216,12 @@ impl Writer {
             let context = Context::own(making.context.tenant.clone(), BUDGET);
             let now = Making { context, ..making.clone() };
             match now.write(&self.store).await {
-                // Written before: the try before this one was, and nobody knew.
-                Ok((Ok(_), _)) => return,
+                // Maybe before: a try that ended unclear was carried out.
+                Ok((Ok(written), _)) if written.product_id == making.product.product_id => return,
+                Ok((Ok(written), _)) => {
+                    let cause = format!("another replica made {} under its request id", written.product_id);
+                    return self.give_up(making, &cause).await;
+                }
                 Ok((Err(refused), _)) => return self.give_up(making, &refused.to_string()).await,
                 Err(error) if !error.is_passing() => return self.give_up(making, &chain(&error)).await,
                 Err(error) if end.is_cancelled() && last >= LAST_TRIES => {
@@ -211,7 +240,7 @@ impl Writer {
     /// Drops a product that nobody will ever be able to read from disk.
     async fn give_up(&self, making: &Making, cause: &str) {
         let (tenant, id) = (&making.context.tenant, &making.product.product_id);
-        self.shared.failed.fetch_add(1, Ordering::Relaxed);
+        self.cache.counts(tenant).failed_writes.fetch_add(1, Ordering::Relaxed);
         error!(product.id = %id, "Product {id} was answered for and cannot be written: {cause}");
         // Whatever the store has under the id is read by who asks next.
         self.cache.outdate(tenant, id.clone(), i64::MAX).await;

@@ -6,9 +6,10 @@
 //! comes through the same queue, as soon as the follower tells: then the entry goes, unless it is as new.
 
 use std::{
+    collections::HashMap,
     hash::{Hash, Hasher},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -89,19 +90,27 @@ impl Entry {
     }
 }
 
-/// How often the cache was of use, since the process began.
+/// How often the cache was of use to a tenant, since the process began.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) hits: AtomicI64,
     pub(super) misses: AtomicI64,
     pub(super) evictions: AtomicI64,
+    /// Products that were answered for and could not be written.
+    pub(super) failed_writes: AtomicI64,
+}
+
+/// What the cache keeps: an entry, with where its reads are counted, so that a hit looks nothing else up.
+struct Held {
+    entry: Entry,
+    counts: Arc<Counts>,
 }
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Cache {
-    moka: Moka<Key, Entry>,
-    pub(super) counts: Arc<Counts>,
+    moka: Moka<Key, Arc<Held>>,
+    counts: Arc<Mutex<HashMap<Tenant, Arc<Counts>>>>,
     begun: Instant,
     /// Until when what is here is known to be true: microseconds since it was begun; 0 before the follower's first word.
     true_until: Arc<AtomicU64>,
@@ -114,17 +123,15 @@ impl Cache {
     }
 
     pub(super) fn begun_at(bytes: u64, begun: Instant) -> Self {
-        let counts = Arc::new(Counts::default());
-        let counted = counts.clone();
         let moka = Moka::builder()
             .max_capacity(bytes)
-            .weigher(|_: &Key, entry: &Entry| entry.weight())
-            .eviction_listener(move |_, _, cause| {
+            .weigher(|_: &Key, held: &Arc<Held>| held.entry.weight())
+            .eviction_listener(|_, held: Arc<Held>, cause| {
                 if cause == RemovalCause::Size {
-                    counted.evictions.fetch_add(1, Ordering::Relaxed);
+                    held.counts.evictions.fetch_add(1, Ordering::Relaxed);
                 }
             });
-        Self { moka: moka.build(), counts, begun, true_until: Arc::default() }
+        Self { moka: moka.build(), counts: Arc::default(), begun, true_until: Arc::default() }
     }
 
     /// Notes that everything that was told before this moment is known here.
@@ -141,39 +148,49 @@ impl Cache {
         u64::try_from(moment.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// What is known of the id; what is not is loaded, once for all who ask.
+    /// Where it is counted how often the cache was of use to a tenant.
+    pub(super) fn counts(&self, tenant: &Tenant) -> Arc<Counts> {
+        // Nothing that is done under it can panic half way.
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(tenant).cloned().unwrap_or_else(|| all.entry(tenant.clone()).or_default().clone())
+    }
+
+    /// The product with the id, if there is one; what is not known is loaded, once for all who ask.
     pub(crate) async fn get<L>(
         &self,
         tenant: &Tenant,
         product_id: &Slug,
         load: impl FnOnce() -> L,
-    ) -> Result<Entry, StoreError>
+    ) -> Result<Option<Arc<Product>>, StoreError>
     where
         L: Future<Output = Result<Entry, StoreError>>,
     {
-        if let Some(entry) = self.moka.get(&Sought(tenant, product_id)).await {
-            self.counts.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(entry);
+        if let Some(held) = self.moka.get(&Sought(tenant, product_id)).await {
+            held.counts.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(held.entry.product.clone());
         }
-        self.counts.misses.fetch_add(1, Ordering::Relaxed);
+        let counts = self.counts(tenant);
+        counts.misses.fetch_add(1, Ordering::Relaxed);
         let computed =
             self.moka.entry(Key(tenant.clone(), product_id.clone())).and_try_compute_with(|known| async move {
                 // Who waited in the queue finds what the first one loaded.
-                if known.is_some() { Ok(Op::Nop) } else { load().await.map(Op::Put) }
+                if known.is_some() {
+                    return Ok(Op::Nop);
+                }
+                load().await.map(|entry| Op::Put(Arc::new(Held { entry, counts })))
             });
-        computed
-            .await?
-            .into_entry()
-            .map(moka::Entry::into_value)
-            .ok_or(StoreError::Impossible("a loaded entry is not there"))
+        let held = computed.await?.into_entry().ok_or(StoreError::Impossible("a loaded entry is not there"))?;
+        Ok(held.into_value().entry.product.clone())
     }
 
     /// Takes in what was just written or read, unless something as new is here.
     pub(crate) async fn put(&self, tenant: &Tenant, entry: Entry) {
         let key = Key(tenant.clone(), entry.product_id.clone());
-        let newer =
-            |known: Option<moka::Entry<Key, Entry>>| known.is_some_and(|known| known.value().version > entry.version);
-        let put = entry.clone();
+        let put = Arc::new(Held { entry, counts: self.counts(tenant) });
+        let version = put.entry.version;
+        let newer = |known: Option<moka::Entry<Key, Arc<Held>>>| {
+            known.is_some_and(|known| known.value().entry.version > version)
+        };
         self.moka
             .entry(key)
             .and_compute_with(|known| std::future::ready(if newer(known) { Op::Nop } else { Op::Put(put) }))
@@ -182,7 +199,9 @@ impl Cache {
 
     /// Forgets what is older than this version. A load that is under way is waited for: it may have read the old one.
     pub(super) async fn outdate(&self, tenant: &Tenant, product_id: Slug, version: i64) {
-        let older = |known: Option<moka::Entry<Key, Entry>>| known.is_some_and(|known| known.value().version < version);
+        let older = |known: Option<moka::Entry<Key, Arc<Held>>>| {
+            known.is_some_and(|known| known.value().entry.version < version)
+        };
         self.moka
             .entry(Key(tenant.clone(), product_id))
             .and_compute_with(|known| std::future::ready(if older(known) { Op::Remove } else { Op::Nop }))
@@ -191,7 +210,7 @@ impl Cache {
 
     /// Everything of a tenant that is here.
     pub(super) fn of(&self, tenant: &Tenant) -> Vec<Entry> {
-        self.moka.iter().filter(|(key, _)| key.0 == *tenant).map(|(_, entry)| entry).collect()
+        self.moka.iter().filter(|(key, _)| key.0 == *tenant).map(|(_, held)| held.entry.clone()).collect()
     }
 
     /// Whether more fits in without driving anything out.

@@ -57,8 +57,8 @@ impl Catalog {
             one_more(entries_by_type.entry(product.kind.clone()).or_default());
         }
         let bytes = entries.iter().map(|entry| i64::from(entry.weight())).fold(0_i64, i64::saturating_add);
-        let Backlog { waiting, oldest, failed } = self.behind.backlog(&context.tenant);
-        let counts = &self.cache.counts;
+        let Backlog { waiting, oldest } = self.behind.backlog(&context.tenant);
+        let counts = self.cache.counts(&context.tenant);
         let syncs = self.syncs.0.lock().unwrap_or_else(PoisonError::into_inner);
         Stats {
             entries: number(entries.len()),
@@ -69,7 +69,7 @@ impl Catalog {
             entries_by_type,
             pending_writes: waiting,
             oldest_pending_age: oldest.map(|oldest| self.clock.now().since(oldest)),
-            failed_writes: failed,
+            failed_writes: counts.failed_writes.load(Ordering::Relaxed),
             last_sync: syncs.get(&context.tenant).copied(),
         }
     }

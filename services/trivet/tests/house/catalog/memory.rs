@@ -1,10 +1,11 @@
 //! What is answered from memory, how replicas hear of each other, and what is written behind.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use mesh::Clock;
 use sea_orm::ConnectionTrait as _;
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tonic::Code;
 use trivet::RoleName;
 use trivet_proto::product::v1::{
     CreateProductRequest, DeleteProductRequest, Durability, GetCacheStatsRequest, GetCacheStatsResponse,
@@ -12,7 +13,10 @@ use trivet_proto::product::v1::{
 };
 
 use super::{chair, get};
-use crate::harness::{Databases, House, config, eventually, on_every_store, reason};
+use crate::{
+    harness::{Databases, House, config, eventually, on_every_store, reason},
+    tenants::of,
+};
 
 async fn stats(house: &House) -> GetCacheStatsResponse {
     house.catalog().get_cache_stats(GetCacheStatsRequest {}).await.unwrap().into_inner()
@@ -159,6 +163,80 @@ async fn what_is_written_behind_has_one_answer_under_its_request_id_and_one_owne
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_request_id_written_behind_by_many_at_once_makes_one_product() {
+    const CALLERS: usize = 16;
+    const ROUNDS: i64 = 20;
+    on_every_store(async |house| {
+        for round in 0..ROUNDS {
+            let mut calls = tokio::task::JoinSet::new();
+            for caller in 0..CALLERS {
+                // Each call would get an id of its own, and some wait for the disk.
+                let durability = if caller % 4 == 3 { Durability::Durable } else { Durability::WriteBehind };
+                let create = CreateProductRequest {
+                    request_id: format!("make-{round}"),
+                    durability: durability.into(),
+                    ..chair("")
+                };
+                let mut catalog = house.catalog();
+                calls.spawn(async move { catalog.create_product(create).await.unwrap().into_inner() });
+            }
+            let answers = calls.join_all().await;
+            assert_eq!(answers.iter().filter(|answer| !answer.already_processed).count(), 1);
+            let products: BTreeSet<String> =
+                answers.into_iter().map(|answer| answer.product.unwrap().product_id).collect();
+            assert_eq!(products.len(), 1);
+            let found = house.catalog().get_product(get(products.first().unwrap())).await.unwrap().into_inner();
+            assert_eq!(found.product.map(|product| product.product_id), products.first().cloned());
+        }
+        house.catalog().sync_cache(SyncCacheRequest {}).await.unwrap();
+        let ask = ListProductsRequest { with_total: true, ..Default::default() };
+        let listed = house.catalog().list_products(ask).await.unwrap().into_inner();
+        assert_eq!(listed.total_size, Some(ROUNDS));
+        assert_eq!(stats(house).await.failed_writes, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_before_the_database_went_is_read_meanwhile_and_written_when_it_is_back() {
+    let Some(databases) = Databases::postgres().await else { return };
+    let house = House::start_by(Clock::system(), config(&databases, &[]), &RoleName::ALL).await;
+    let Databases::Postgres { server, name: database } = &databases else { panic!("that is PostgreSQL") };
+    let mut admin = PgConnection::connect(server).await.unwrap();
+    let mut locking = PgConnection::connect(house.config.product.database_url.reveal()).await.unwrap();
+    // Who reads goes on, and who writes waits: so that everything is answered, and nothing is on disk.
+    locking.execute("begin; lock table product.products in share row exclusive mode").await.unwrap();
+    let ids: Vec<String> = (0..20).map(|number| format!("p-{number}")).collect();
+    for id in &ids {
+        house.catalog().create_product(behind(id)).await.unwrap();
+    }
+    let waiting = stats(&house).await;
+    assert_eq!((waiting.pending_writes, waiting.failed_writes), (20, 0));
+    assert!(waiting.oldest_pending_age.is_some());
+    let away = format!(
+        "alter database {database} with allow_connections false;
+         select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'"
+    );
+    admin.execute(AssertSqlSafe(away)).await.unwrap();
+    for id in &ids {
+        assert_eq!(name(&house, id).await, format!("Chair {id}"), "it was answered for");
+    }
+    let refused = house.catalog().create_product(behind("more")).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
+    assert_eq!(stats(&house).await.pending_writes, 20);
+    let back = format!("alter database {database} with allow_connections true");
+    admin.execute(AssertSqlSafe(back)).await.unwrap();
+    eventually("writing", async || stats(&house).await.pending_writes == 0).await;
+    let ask = ListProductsRequest { page_size: 100, ..Default::default() };
+    let listed = house.catalog().list_products(ask).await.unwrap().into_inner().products;
+    let listed: Vec<_> = listed.into_iter().rev().map(|product| product.product_id).collect();
+    assert_eq!(listed, ids, "in the order in which they came");
+    assert_eq!(stats(&house).await.failed_writes, 0);
+    house.end().await;
+    databases.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_to_be_written_is_written_before_the_process_goes() {
     for databases in [Some(Databases::sqlite()), Databases::postgres().await].into_iter().flatten() {
         let start = async || House::start_by(Clock::system(), config(&databases, &[]), &RoleName::ALL).await;
@@ -173,6 +251,26 @@ async fn what_waits_to_be_written_is_written_before_the_process_goes() {
         house.end().await;
         databases.done().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_cache_did_for_one_tenant_is_not_counted_for_another() {
+    on_every_store(async |house| {
+        house.catalog().create_product(chair("a")).await.unwrap();
+        name(house, "a").await;
+        let before = stats(house).await;
+        eventually("the other tenant's reads are counted", async || {
+            let refused = house.catalog().get_product(of("other", get("a"))).await.unwrap_err();
+            assert_eq!(reason(&refused), "PRODUCT_NOT_FOUND");
+            let others = house.catalog().get_cache_stats(of("other", GetCacheStatsRequest {})).await.unwrap();
+            let others = others.into_inner();
+            assert!(others.entries_by_type.is_empty());
+            others.hits > 1 && others.entries == 1
+        })
+        .await;
+        assert_eq!(stats(house).await, before);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
