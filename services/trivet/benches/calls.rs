@@ -27,10 +27,9 @@ use std::{
 use futures_util::future::BoxFuture;
 use mesh::Running;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status,
-    transport::{Channel, Server},
+    transport::{Channel, Server, server::TcpIncoming},
 };
 use trivet_proto::{
     account::v1::{EnsureAccountRequest, account_service_client::AccountServiceClient},
@@ -50,6 +49,8 @@ use stores::{channel, on_every_store};
 
 /// Callers at once, row by row.
 const CALLERS: [usize; 3] = [1, 16, 64];
+/// Times that the bare server and ours are asked in turn.
+const ROUNDS: u32 = 5;
 /// Connections that the callers share.
 const CONNECTIONS: usize = 2;
 /// Users whose wallets are charged in turn.
@@ -102,36 +103,46 @@ impl CatalogService for Bare {
 #[tokio::main]
 async fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
-    let time = if quick { Duration::from_millis(200) } else { Duration::from_secs(4) };
+    let time = if quick { Duration::from_millis(200) } else { Duration::from_secs(5) };
     println!(
         "{:<28} {:>8} {:>10} {:>9} {:>9} {:>12} {:>8}",
         "", "callers", "calls/s", "p50 ms", "p99 ms", "CPU µs/call", "x bare"
     );
-    let mut bare = Vec::new();
     let product = Product { product_id: "chair".to_owned(), name: "Chair".to_owned(), ..Product::default() };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = Server::builder().tcp_nodelay(true).add_service(CatalogServiceServer::new(Bare(product)));
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    for callers in CALLERS {
-        let row = get_product(address, callers, time).await;
-        row.print("bare tonic GetProduct", callers, row.calls_per_second);
-        bare.push(row.calls_per_second);
-    }
-    on_every_store(async |database, _, running| house(database, running, &bare, time).await).await;
+    let bare = listener.local_addr().unwrap();
+    let server = Server::builder().add_service(CatalogServiceServer::new(Bare(product)));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    tokio::spawn(server.serve_with_incoming(incoming));
+    on_every_store(async |database, _, running| house(database, running, bare, time).await).await;
 }
 
-/// GetProduct and Deduct through a house on this database.
-async fn house(database: &str, running: &Running, bare: &[f64], time: Duration) {
+/// GetProduct and Deduct through a house on this database. The bare server and ours are asked in turn, since a machine's
+/// speed drifts: each of ours is compared with the bare one's just before it.
+async fn house(database: &str, running: &Running, bare: SocketAddr, time: Duration) {
     furnish(running).await;
-    for (callers, bare) in CALLERS.into_iter().zip(bare) {
-        let row = get_product(running.addresses["product"], callers, time).await;
-        row.print(&format!("{database} GetProduct"), callers, *bare);
+    for callers in CALLERS {
+        let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let bare = get_product(bare, callers, time / ROUNDS).await;
+            let mut row = get_product(running.addresses["product"], callers, time / ROUNDS).await;
+            row.of_bare = row.calls_per_second / bare.calls_per_second;
+            theirs.push(bare);
+            ours.push(row);
+        }
+        let bare = middle(theirs);
+        bare.print("bare tonic GetProduct", callers);
+        middle(ours).print(&format!("{database} GetProduct"), callers);
+        let mut row = deduct(running.addresses["billing"], callers, time).await;
+        row.of_bare = row.calls_per_second / bare.calls_per_second;
+        row.print(&format!("{database} Deduct"), callers);
     }
-    for (callers, bare) in CALLERS.into_iter().zip(bare) {
-        let row = deduct(running.addresses["billing"], callers, time).await;
-        row.print(&format!("{database} Deduct"), callers, *bare);
-    }
+}
+
+/// The row in the middle of these, by how it compares.
+fn middle(mut rows: Vec<Row>) -> Row {
+    rows.sort_by(|one, other| one.of_bare.total_cmp(&other.of_bare));
+    rows.swap_remove(rows.len() / 2)
 }
 
 /// A product, and users with money.
@@ -187,17 +198,19 @@ struct Row {
     p50: Duration,
     p99: Duration,
     cpu_per_call: Option<Duration>,
+    /// Its calls per second in those of the bare server.
+    of_bare: f64,
 }
 
 impl Row {
-    fn print(&self, what: &str, callers: usize, bare: f64) {
+    fn print(&self, what: &str, callers: usize) {
         let cpu = self.cpu_per_call.map_or("-".to_owned(), |cpu| format!("{:.1}", cpu.as_secs_f64() * 1e6));
         println!(
             "{what:<28} {callers:>8} {:>10.0} {:>9.3} {:>9.3} {cpu:>12} {:>8.3}",
             self.calls_per_second,
             self.p50.as_secs_f64() * 1e3,
             self.p99.as_secs_f64() * 1e3,
-            self.calls_per_second / bare,
+            self.of_bare,
         );
     }
 }
@@ -233,6 +246,7 @@ where
         p50: taken[taken.len() / 2],
         p99: taken[taken.len() * 99 / 100],
         cpu_per_call: spent.map(|spent| spent / u32::try_from(taken.len()).unwrap()),
+        of_bare: 1.0,
     }
 }
 

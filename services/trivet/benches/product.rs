@@ -33,6 +33,8 @@ use stores::{channel, on_every_store};
 const STREAMS: usize = 16;
 const USERS: usize = 1_000;
 const PRODUCTS: usize = 5;
+/// Rows that are made with one statement.
+const PIECE: usize = 50_000;
 /// Calls behind one row of the report.
 const CALLS: usize = 100;
 
@@ -142,14 +144,23 @@ async fn copy(config: &Config) -> f64 {
     per_second
 }
 
-/// Fills the catalog up to so many products, and the sums of usage up to so many hours of people.
+/// Fills the catalog up to so many products, and the sums of usage up to so many hours of people, in pieces that end
+/// before PostgreSQL takes a statement for one that hangs.
 async fn fill(store: &Store, rows: usize) {
+    for first in (1..=rows).step_by(PIECE) {
+        fill_piece(store, first, rows.min(first + PIECE - 1)).await;
+    }
+    store.reader().execute_unprepared("analyze").await.unwrap();
+}
+
+async fn fill_piece(store: &Store, first: usize, last: usize) {
     let writer = store.reader();
-    let postgres = writer.get_database_backend() == DbBackend::Postgres;
-    let series = if postgres {
-        format!("(select generate_series(1, {rows}) as n) s")
+    let series = if writer.get_database_backend() == DbBackend::Postgres {
+        format!("(select generate_series({first}, {last}) as n) s")
     } else {
-        format!("(with recursive s (n) as (select 1 union all select n + 1 from s where n < {rows}) select n from s) s")
+        format!(
+            "(with recursive s (n) as (select {first} union all select n + 1 from s where n < {last}) select n from s) s"
+        )
     };
     let products = format!(
         "insert into products (tenant_id, product_id, name, name_key, type, category_id, description, metadata, status,
@@ -172,7 +183,7 @@ async fn fill(store: &Store, rows: usize) {
          select 'default', ({now} - n % 720) * {hour}, 'sold-0', 'USDC', 1, 1, 0, 0, 20 from {series} where n <= 720
          on conflict do nothing"
     );
-    for statement in [products, hours, together, "analyze".to_owned()] {
+    for statement in [products, hours, together] {
         writer.execute_unprepared(&statement).await.unwrap();
     }
 }

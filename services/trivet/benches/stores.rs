@@ -10,6 +10,10 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tonic::transport::Channel;
 use trivet::{Config, RoleName, plan};
 
+/// The binary's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Does the work on SQLite, and where `TRIVET_TEST_POSTGRES_URL` says so on PostgreSQL, each time with a house on a
 /// database that nothing has touched.
 #[allow(dead_code, reason = "each bench uses what it needs")]
@@ -23,11 +27,13 @@ pub(crate) async fn on_every_store(work: impl AsyncFn(&'static str, &Config, &Ru
     .await;
 }
 
-/// Does the work with the settings of a house on SQLite, and where it is there on PostgreSQL: databases that nothing has
-/// touched.
+/// Does the work with the settings of a house on SQLite, unless `--without-sqlite` is said, and where it is there on
+/// PostgreSQL: databases that nothing has touched.
 pub(crate) async fn on_every_database(work: impl AsyncFn(&'static str, &Config)) {
-    let folder = tempfile::tempdir().unwrap();
-    work("SQLite", &config(vec![("data_dir".to_owned(), folder.path().display().to_string())])).await;
+    if std::env::args().all(|argument| argument != "--without-sqlite") {
+        let folder = tempfile::tempdir().unwrap();
+        work("SQLite", &config(vec![("data_dir".to_owned(), folder.path().display().to_string())])).await;
+    }
     let Ok(server) = std::env::var("TRIVET_TEST_POSTGRES_URL") else {
         println!("left out on PostgreSQL: TRIVET_TEST_POSTGRES_URL is not set");
         return;
