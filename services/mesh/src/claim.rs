@@ -4,15 +4,17 @@
 //! The fingerprint is taken over the parsed and normalised fields, so that "0.10" and "0.1" are the same request. Only
 //! digests of the fields are kept, so that a reused id can be told which fields differ without keeping what they held.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+mod many;
 
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
+pub use many::Lookout;
+
 use crate::{
     Reason, Refusal, RequestId, Tenant, Time,
-    store::{Kind, Migration, StoreError, records, sql},
+    store::{Migration, StoreError, sql},
 };
 
 /// The table behind it; the first migration of every service that takes request ids.
@@ -139,68 +141,6 @@ where
     let decision = decide.await?;
     claim.keep(transaction, &decision).await?;
     Ok((decision, false))
-}
-
-/// What each of many ids was used for up to now, in the order of the claims.
-pub async fn seen_all<A: DeserializeOwned, R: DeserializeOwned>(
-    connection: &impl ConnectionTrait,
-    claims: &[&Claim],
-) -> Result<Vec<Option<Seen<A, R>>>, StoreError> {
-    #[derive(FromQueryResult)]
-    struct Kept {
-        tenant_id: Tenant,
-        request_id: RequestId,
-        #[sea_orm(nested)]
-        row: Row,
-    }
-    let key = |claim: &&Claim| serde_json::json!({"tenant_id": claim.tenant, "request_id": claim.request_id});
-    let keys = serde_json::Value::Array(claims.iter().map(key).collect()).to_string();
-    let text = format!(
-        "select distinct r.tenant_id, r.request_id, r.method, r.fields, r.state, r.outcome, r.void_time
-           from {} join requests r on r.tenant_id = k.tenant_id and r.request_id = k.request_id",
-        records(connection, 1, "k", &[("tenant_id", Kind::Text), ("request_id", Kind::Text)])
-    );
-    let kept = Kept::find_by_statement(sql(connection, &text, [keys.into()])).all(connection).await?;
-    let kept: BTreeMap<(Tenant, RequestId), Row> =
-        kept.into_iter().map(|kept| ((kept.tenant_id, kept.request_id), kept.row)).collect();
-    let of = |claim: &&Claim| {
-        let row = kept.get(&(claim.tenant.clone(), claim.request_id.clone())).cloned();
-        row.map(|row| claim.compare(row)).transpose()
-    };
-    claims.iter().map(of).collect()
-}
-
-/// Takes many ids and keeps what was decided under each. Somebody else who took one of them first is a conflict, and the
-/// whole unit of work begins anew: then [`seen_all`] sees it.
-pub async fn keep_all<A: Serialize, R: Serialize>(
-    transaction: &impl ConnectionTrait,
-    now: Time,
-    decided: &[(&Claim, &Decision<A, R>)],
-) -> Result<(), StoreError> {
-    let mut rows = Vec::with_capacity(decided.len());
-    for (claim, decision) in decided {
-        rows.push(serde_json::json!({
-            "tenant_id": claim.tenant,
-            "request_id": claim.request_id,
-            "method": claim.method,
-            "fields": claim.fields,
-            "state": if decision.is_ok() { "APPLIED" } else { "REFUSED" },
-            "outcome": serde_json::to_string(decision)?,
-        }));
-    }
-    let columns = ["tenant_id", "request_id", "method", "fields", "state", "outcome"];
-    let text = format!(
-        "insert into requests ({0}, create_time) select {0}, $2 from {1} where true on conflict do nothing",
-        columns.join(", "),
-        records(transaction, 1, "k", &columns.map(|column| (column, Kind::Text)))
-    );
-    let rows = serde_json::Value::Array(rows).to_string();
-    let taken = transaction.execute_raw(sql(transaction, &text, [rows.into(), now.into()])).await?.rows_affected();
-    if usize::try_from(taken).is_ok_and(|taken| taken == decided.len()) {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict(DbErr::Custom("a request id was taken meanwhile".to_owned())))
-    }
 }
 
 #[derive(Clone, FromQueryResult)]
@@ -353,11 +293,7 @@ impl Claim {
 
 /// `name=digest`, the digest being the whole SHA-256 of the value in hexadecimal.
 fn field_digest(name: &str, value: &str) -> String {
-    let mut text = format!("{name}=");
-    for byte in Sha256::digest(value.as_bytes()) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    format!("{name}={}", hex::encode(Sha256::digest(value.as_bytes())))
 }
 
 /// The names of the fields that stand in one list and not, or otherwise, in the other.

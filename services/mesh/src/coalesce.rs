@@ -1,8 +1,16 @@
 //! Work of many callers, committed together (money.md, section D4). Whoever comes while a commit is under way is part of
 //! the next one; nobody ever waits for company. A caller that goes away changes nothing for the others: what was handed in
 //! ends whole.
+//!
+//! PostgreSQL commits on several connections at once: items go by lanes there, those of one key (a wallet, say) always by
+//! the same, so that they keep their order and no two lanes want the same rows. SQLite has one writer, and one lane.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    hash::{DefaultHasher, Hash, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -14,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{Background, Context, Reason, Refusal, Store, StoreError, Tenant, store::Transaction};
 
 /// Items of one commit: enough that its cost is shared, few enough that nobody waits long for the others.
-const BATCH: usize = 1_000;
-/// Items that wait. With a commit every few hundredths of a second they are dealt with well within any deadline; more
+const BATCH: usize = 2_000;
+/// Items that wait in a lane. With a commit every few hundredths of a second they are dealt with well within any deadline; more
 /// would grow old here.
-const WAITING: usize = 8_192;
+const WAITING: usize = 4_096;
+/// Lanes on PostgreSQL: enough that one decides while another one's rows are written.
+const LANES: usize = 3;
 /// How much time there is for one commit.
 const BUDGET: Duration = Duration::from_secs(10);
 /// When to try again where too much waits.
@@ -32,20 +42,33 @@ pub struct Batch<S, I> {
     /// What all batches share: a clock, say.
     pub shared: S,
     /// In the order in which they came.
-    pub items: Vec<I>,
+    pub items: Vec<Arc<I>>,
 }
 
 /// Where callers hand their items in. Cheap to clone.
-pub struct Coalescer<I, A>(mpsc::Sender<Waiting<I, A>>);
+pub struct Coalescer<I, A> {
+    lanes: Arc<[mpsc::Sender<Waiting<I, A>>]>,
+    key: Key<I>,
+}
+
+/// What an item must keep its order with, as a hash.
+pub type Key<I> = fn(&I) -> u64;
+
+/// The hash of a key.
+pub fn hash(key: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
 
 impl<I, A> Clone for Coalescer<I, A> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { lanes: self.lanes.clone(), key: self.key }
     }
 }
 
 struct Waiting<I, A> {
-    item: I,
+    item: Arc<I>,
     deadline: Instant,
     answer: oneshot::Sender<Result<A, StoreError>>,
 }
@@ -89,24 +112,35 @@ impl From<NotTaken> for tonic::Status {
 
 impl<I, A> Coalescer<I, A>
 where
-    I: Clone + Send + Sync + 'static,
+    I: Send + Sync + 'static,
     A: Send + 'static,
 {
     /// Starts to do this work for whoever hands items in, until the background ends.
-    pub fn start<S>(store: &Store, background: &Background, shared: S, work: Together<S, I, A>) -> Self
+    pub fn start<S>(store: &Store, background: &Background, key: Key<I>, shared: S, work: Together<S, I, A>) -> Self
     where
         S: Clone + Send + Sync + 'static,
     {
-        let (queue, waiting) = mpsc::channel(WAITING);
-        let worker = Worker { store: store.clone(), shared, work };
-        background.spawn(|end| worker.run(waiting, end));
-        Self(queue)
+        let lane = |_| {
+            let (queue, waiting) = mpsc::channel(WAITING);
+            let worker = Worker { store: store.clone(), shared: shared.clone(), work };
+            background.spawn(|end| worker.run(waiting, end));
+            queue
+        };
+        let lanes = if store.has_one_writer() { 1 } else { LANES };
+        Self { lanes: (0..lanes).map(lane).collect(), key }
+    }
+
+    fn lane(&self, item: &I) -> Result<&mpsc::Sender<Waiting<I, A>>, NotTaken> {
+        let lanes = u64::try_from(self.lanes.len()).unwrap_or(u64::MAX);
+        let place = (self.key)(item).checked_rem(lanes).and_then(|place| usize::try_from(place).ok());
+        place.and_then(|place| self.lanes.get(place)).ok_or(NotTaken::Closed)
     }
 
     /// Hands an item in, unless too much waits already.
     pub fn submit(&self, context: &Context, item: I) -> Result<Pending<A>, NotTaken> {
+        let lane = self.lane(&item)?;
         let (waiting, pending) = waiting(context, item);
-        self.0.try_send(waiting).map_err(|error| match error {
+        lane.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotTaken::Full,
             mpsc::error::TrySendError::Closed(_) => NotTaken::Closed,
         })?;
@@ -115,15 +149,16 @@ where
 
     /// Hands an item in as soon as there is room: how a stream feels that it is faster than the database.
     pub async fn submit_with_room(&self, context: &Context, item: I) -> Result<Pending<A>, NotTaken> {
+        let lane = self.lane(&item)?;
         let (waiting, pending) = waiting(context, item);
-        self.0.send(waiting).await.map_err(|_| NotTaken::Closed)?;
+        lane.send(waiting).await.map_err(|_| NotTaken::Closed)?;
         Ok(pending)
     }
 }
 
 fn waiting<I, A>(context: &Context, item: I) -> (Waiting<I, A>, Pending<A>) {
     let (answer, pending) = oneshot::channel();
-    (Waiting { item, deadline: context.deadline, answer }, Pending(pending))
+    (Waiting { item: Arc::new(item), deadline: context.deadline, answer }, Pending(pending))
 }
 
 struct Worker<S, I, A> {
@@ -135,7 +170,7 @@ struct Worker<S, I, A> {
 impl<S, I, A> Worker<S, I, A>
 where
     S: Clone + Send + Sync + 'static,
-    I: Clone + Send + Sync + 'static,
+    I: Send + Sync + 'static,
     A: Send + 'static,
 {
     async fn run(self, mut waiting: mpsc::Receiver<Waiting<I, A>>, end: CancellationToken) {

@@ -6,9 +6,11 @@
 
 mod columns;
 mod error;
+mod hurry;
 mod lead;
 mod migrate;
 mod open;
+mod rows;
 mod unit;
 
 use std::sync::Arc;
@@ -22,7 +24,8 @@ pub use error::StoreError;
 pub(crate) use lead::{Candidate, Lead};
 pub use migrate::{Migration, MigrationState};
 pub use open::Location;
-pub use sea_orm::{ConnectionTrait as Connection, DeriveValueType as Column, FromQueryResult as Row};
+pub use rows::{Kind, Rows};
+pub use sea_orm::{ConnectionTrait as Connection, DeriveValueType as Column, FromQueryResult as Row, Value as Cell};
 pub use unit::{Unit, Work};
 
 use crate::{Context, TokenKey};
@@ -51,6 +54,11 @@ impl Store {
     /// The connection for statements that only read. Money is read here too: on PostgreSQL it is the primary.
     pub fn reader(&self) -> &DatabaseConnection {
         &self.0.reader
+    }
+
+    /// Whether units of work run one after the other, whatever they write.
+    pub(crate) fn has_one_writer(&self) -> bool {
+        self.0.writer.get_database_backend() == DbBackend::Sqlite
     }
 
     /// Prepares a unit of work: the only way to write.
@@ -143,34 +151,6 @@ pub fn tuples(rows: usize, width: usize) -> String {
         format!("({})", names.join(", "))
     };
     (0..rows).map(tuple).collect::<Vec<_>>().join(", ")
-}
-
-/// What a column of [`records`] holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Text.
-    Text,
-    /// A whole number of 64 bits.
-    Number,
-}
-
-/// Many rows as one parameter, the JSON list of objects in `$place`, to select from under this name. The text of the
-/// statement is the same however many they are, so that it is planned once, and no limit of parameters is ever near. A
-/// column that an object has not is null.
-pub fn records(connection: &impl ConnectionTrait, place: usize, name: &str, columns: &[(&str, Kind)]) -> String {
-    let postgres = connection.get_database_backend() == DbBackend::Postgres;
-    let column = |(column, kind): &(&str, Kind)| match (postgres, kind) {
-        (true, Kind::Text) => format!("{column} text"),
-        (true, Kind::Number) => format!("{column} bigint"),
-        (false, _) => format!("value ->> '{column}' as {column}"),
-    };
-    let columns: Vec<String> = columns.iter().map(column).collect();
-    let columns = columns.join(", ");
-    if postgres {
-        format!("json_to_recordset(${place}::json) as {name} ({columns})")
-    } else {
-        format!("(select key as place, {columns} from json_each(${place})) as {name}")
-    }
 }
 
 /// What every service's schema begins with: secrets that its replicas share.

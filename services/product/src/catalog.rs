@@ -32,7 +32,7 @@ use behind::Behind;
 use cache::{Cache, Entry};
 pub(crate) use rpc::{server, word};
 use sync::Syncs;
-pub(crate) use table::{find_all, lock, statuses};
+pub(crate) use table::{find_all, keys, lock, statuses};
 
 text_enum! {
     /// How a product stands.

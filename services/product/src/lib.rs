@@ -39,7 +39,9 @@ pub fn role(config: Config) -> Role {
     Role {
         name: "product",
         migrations: migrations::all(),
-        postgres: &[],
+        // Tables grow from nothing to millions of rows while connections live: a plan for all, made while there was little,
+        // would walk through what it should look up.
+        postgres: &[("plan_cache_mode", "force_custom_plan")],
         services: Box::new(move |parts| {
             let accounts = buyer::Accounts::new(&parts)?;
             let usages = usage::Usages::new(&parts);

@@ -8,6 +8,8 @@ mod m0005_plans;
 mod m0006_subscriptions_live;
 mod m0007_usage;
 mod m0008_catalog;
+mod m0009_following;
+mod m0010_bytes;
 
 use mesh::{
     claim, events,
@@ -19,6 +21,6 @@ pub(crate) fn all() -> Vec<Migration> {
     steps.extend(events::MIGRATIONS);
     steps.extend([m0003_buyers::MIGRATION, m0004_prices::MIGRATION]);
     steps.extend([m0005_plans::MIGRATION, m0006_subscriptions_live::MIGRATION, m0007_usage::MIGRATION]);
-    steps.push(m0008_catalog::MIGRATION);
+    steps.extend([m0008_catalog::MIGRATION, m0009_following::MIGRATION, m0010_bytes::MIGRATION]);
     steps
 }

@@ -19,7 +19,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use mesh::{
     Clock, Context, RequestId, Slug, Store, StoreError, Tenant, Time, UserId,
@@ -147,7 +147,7 @@ pub(crate) enum Refused {
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     /// Taken in now, or with `true` before.
-    Recorded(Box<Usage>, bool),
+    Recorded(Arc<Usage>, bool),
     /// Refused now, or with `true` before.
     Refused(Refused, bool),
 }

@@ -28,13 +28,13 @@ fn write<'a>(
     Box::pin(async move {
         batch.shared.begun.fetch_add(1, Ordering::SeqCst);
         batch.shared.gate.acquire().await.expect("the gate is never closed").forget();
-        batch.shared.batches.lock().unwrap().push(batch.items.clone());
+        batch.shared.batches.lock().unwrap().push(batch.items.iter().map(|number| **number).collect());
         for number in &batch.items {
-            assert_ne!(*number, 14);
+            assert_ne!(**number, 14);
             let text = "insert into numbers (n) values ($1)";
-            transaction.execute_raw(sql(transaction, text, [(*number).into()])).await?;
+            transaction.execute_raw(sql(transaction, text, [(**number).into()])).await?;
         }
-        Ok(batch.items.iter().map(|number| number * 10).collect())
+        Ok(batch.items.iter().map(|number| **number * 10).collect())
     })
 }
 
@@ -52,7 +52,7 @@ impl Ground {
         store.reader().execute_unprepared("create table numbers (n integer check (n <> 13))").await.unwrap();
         let seen = Arc::new(Seen { batches: Mutex::default(), gate: Semaphore::new(open), begun: AtomicUsize::new(0) });
         let background = Background::default();
-        let coalescer = Coalescer::start(&store, &background, seen.clone(), write);
+        let coalescer = Coalescer::start(&store, &background, |_| 0, seen.clone(), write);
         let context = Context::own(Tenant::default_tenant(), Duration::from_mins(1));
         Self { store, seen, background, coalescer, context }
     }

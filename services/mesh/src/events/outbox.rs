@@ -1,6 +1,7 @@
 //! The rows of `outbox`: the record of what was told, of which every stream is a copy.
 
 mod changes;
+mod schema;
 
 use sea_orm::{ConnectionTrait, DbBackend};
 
@@ -11,133 +12,58 @@ use super::{
     flow::Pending,
 };
 pub(super) use changes::changes;
+pub(super) use schema::{MIGRATION, ORDER};
 
 use crate::{
     Tenant, Time, id,
-    store::{Migration, Row as QueryRow, StoreError, placeholders, sql, tuples},
+    store::{Kind, Row as QueryRow, Rows, StoreError, placeholders, sql},
 };
 
-/// The table behind it.
-pub(super) const MIGRATION: Migration = Migration::new("m0000_outbox", "")
-    .on_postgres(
-        "
-    create table outbox (
-        -- the order of commits of each aggregate, since its row was locked first; of nothing else
-        position          bigint generated always as identity primary key,
-        event_id          text not null unique,
-        tenant_id         text not null,
-        type              text not null,
-        -- what the event is about: a kind of thing, and which one; its events keep the order of its versions
-        aggregate         text not null,
-        subject           text not null,
-        aggregate_version bigint not null,
-        time              bigint not null,
-        -- the W3C trace context of the call that made it; empty where there was none
-        traceparent       text not null,
-        -- the event whose handling made it; empty where a call did
-        causation_id      text not null,
-        -- the full name of the message that `data` is
-        data_schema       text not null,
-        data              bytea not null,
-        -- when it was told; null until then
-        sent_time         bigint
-    );
-    create index outbox_unsent on outbox (position) where sent_time is null;
-    create index outbox_sent on outbox (sent_time) where sent_time is not null;
-    ",
-    )
-    .on_sqlite(
-        "
-    create table outbox (
-        position          integer primary key autoincrement,
-        event_id          text not null unique,
-        tenant_id         text not null,
-        type              text not null,
-        aggregate         text not null,
-        subject           text not null,
-        aggregate_version integer not null,
-        time              integer not null,
-        traceparent       text not null,
-        causation_id      text not null,
-        data_schema       text not null,
-        data              blob not null,
-        sent_time         integer
-    ) strict;
-    create index outbox_unsent on outbox (position) where sent_time is null;
-    create index outbox_sent on outbox (sent_time) where sent_time is not null;
-    ",
-    );
-
-/// What the table gained: the order in which its rows were committed, and which of them no bus takes.
-pub(super) const ORDER: Migration = Migration::new("m0000_outbox_order", "")
-    .on_postgres(
-        "
-    -- Positions are handed out before the commit, and so are not the order of commits of different aggregates. The
-    -- number of the transaction tells, once no lower one is under way. A transaction can have its number before it
-    -- waits for an aggregate that a higher one holds: then that number counts, which is the last to have ended.
-    alter table outbox add column commit_order bigint not null default
-        (greatest(pg_current_xact_id()::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1));
-    -- when the bus refused it for good, and why; null until then
-    alter table outbox add column refused_time bigint;
-    alter table outbox add column refusal text not null default '';
-    create index outbox_commit_order on outbox (commit_order, position);
-    create index outbox_time on outbox (time);
-    create index outbox_refused on outbox (tenant_id, aggregate, subject, position)
-        where refused_time is not null and sent_time is null;
-    create index outbox_dead on outbox (tenant_id, refused_time, position)
-        where refused_time is not null and sent_time is null;
-    ",
-    )
-    .on_sqlite(
-        "
-    -- One writer: the position is the order of commits.
-    alter table outbox add column commit_order integer not null default 0;
-    alter table outbox add column refused_time integer;
-    alter table outbox add column refusal text not null default '';
-    create index outbox_commit_order on outbox (commit_order, position);
-    create index outbox_time on outbox (time);
-    create index outbox_refused on outbox (tenant_id, aggregate, subject, position)
-        where refused_time is not null and sent_time is null;
-    create index outbox_dead on outbox (tenant_id, refused_time, position)
-        where refused_time is not null and sent_time is null;
-    ",
-    );
-
-/// Rows of one statement: far from the 32,766 parameters that SQLite takes.
-const INSERTED: usize = 500;
+/// What is written of an event.
+const INSERTED: [(&str, Kind); 11] = [
+    ("event_id", Kind::Text),
+    ("tenant_id", Kind::Text),
+    ("type", Kind::Text),
+    ("aggregate", Kind::Text),
+    ("subject", Kind::Text),
+    ("aggregate_version", Kind::Number),
+    ("time", Kind::Number),
+    ("traceparent", Kind::Text),
+    ("causation_id", Kind::Text),
+    ("data_schema", Kind::Text),
+    ("data", Kind::Bytes),
+];
 
 /// Appends events, in their order.
 pub(super) async fn insert(
     connection: &impl ConnectionTrait,
     origin: &Origin,
-    mut drafts: Vec<Draft>,
+    drafts: Vec<Draft>,
 ) -> Result<(), StoreError> {
-    while !drafts.is_empty() {
-        let rest = drafts.split_off(drafts.len().min(INSERTED));
-        let rows = tuples(drafts.len(), 11);
-        let values = drafts.into_iter().flat_map(|draft| {
-            [
-                id::fresh("evt", &origin.clock).into(),
-                origin.tenant.clone().into(),
-                draft.kind.into(),
-                draft.aggregate.into(),
-                draft.subject.into(),
-                draft.aggregate_version.into(),
-                origin.time.into(),
-                origin.traceparent().into(),
-                origin.causation_id.clone().into(),
-                draft.data_schema.into(),
-                draft.data.into(),
-            ]
-        });
-        let text = format!(
-            "insert into outbox (event_id, tenant_id, type, aggregate, subject, aggregate_version, time, traceparent,
-                                 causation_id, data_schema, data)
-             values {rows}"
-        );
-        connection.execute_raw(sql(connection, &text, values)).await?;
-        drafts = rest;
+    if drafts.is_empty() {
+        return Ok(());
     }
+    let traceparent = origin.traceparent();
+    let row = |draft: Draft| {
+        [
+            id::fresh("evt", &origin.clock).into(),
+            origin.tenant.clone().into(),
+            draft.kind.into(),
+            draft.aggregate.into(),
+            draft.subject.into(),
+            draft.aggregate_version.into(),
+            origin.time.into(),
+            traceparent.clone().into(),
+            origin.causation_id.clone().into(),
+            draft.data_schema.into(),
+            draft.data.into(),
+        ]
+    };
+    let (rows, mut values) = (Rows::new(INSERTED, drafts.into_iter().map(row)), Vec::new());
+    let (columns, rows) = (rows.names(), rows.bind(connection, "k", &mut values)?);
+    // Positions are given out in the order of the rows.
+    let text = format!("insert into outbox ({columns}) select {columns} from {rows} where true");
+    connection.execute_raw(sql(connection, &text, values)).await?;
     Ok(())
 }
 
@@ -201,11 +127,12 @@ pub(super) async fn mark_sent(
     if positions.is_empty() {
         return Ok(());
     }
+    let rows = Rows::new([("position", Kind::Number)], positions.iter().map(|position| [(*position).into()]));
+    let mut values = vec![now.into()];
     let text = format!(
-        "update outbox set sent_time = $1 where position in ({}) and sent_time is null",
-        placeholders(2, positions.len())
+        "update outbox set sent_time = $1 where position in (select k.position from {}) and sent_time is null",
+        rows.bind(connection, "k", &mut values)?
     );
-    let values = std::iter::once(now.into()).chain(positions.iter().map(|position| (*position).into()));
     connection.execute_raw(sql(connection, &text, values)).await?;
     Ok(())
 }

@@ -2,11 +2,14 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, sqlx::sqlite};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection,
+    sqlx::{postgres::PgConnectOptions, sqlite},
+};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use super::{Inner, Store, StoreError, sql};
+use super::{Inner, Store, StoreError, hurry::hurry, sql};
 
 /// How long a reader of SQLite waits for a checkpoint, and the writer for another process's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -131,9 +134,23 @@ fn postgres_options(
     settings: &'static [(&'static str, &'static str)],
 ) -> ConnectOptions {
     let mut options = quiet(url, connections);
-    options.set_schema_search_path(schema).test_before_acquire_if_idle_for(IDLE_BEFORE_PING);
+    options.test_before_acquire_if_idle_for(IDLE_BEFORE_PING);
+    let schema = format!("\"{schema}\"");
+    // A URL that cannot be read is refused by who connects.
+    let port = url.parse::<PgConnectOptions>().map_or(0, |options| options.get_port());
+    options.map_sqlx_postgres_pool_opts(move |pool| {
+        pool.after_connect(move |_, _| {
+            Box::pin(async move {
+                if let Err(error) = hurry(port) {
+                    tracing::debug!(error = %error, "Connections to PostgreSQL may wait for acknowledgements");
+                }
+                Ok(())
+            })
+        })
+    });
     options.map_sqlx_postgres_opts(move |options| {
         options.application_name("trivet").options(settings.iter().copied()).options([
+            ("search_path", schema.as_str()),
             ("synchronous_commit", "on"),
             ("lock_timeout", "2s"),
             ("statement_timeout", "10s"),

@@ -28,6 +28,8 @@ mod hops;
 mod retries;
 
 mod claim;
+mod claims;
 mod database;
+mod lanes;
 mod migrate;
 mod store;

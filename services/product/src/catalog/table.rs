@@ -4,10 +4,9 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use mesh::{
     Slug, StoreError, Tenant, Time,
-    store::{self, Kind, Row, contains_pattern, lock_clause, placeholders, records, sql},
+    store::{self, Kind, Row, Rows, contains_pattern, lock_clause, placeholders, sql},
 };
 use sea_orm::{ConnectionTrait, Value};
-use serde_json::json;
 
 use super::{Filter, Product, Status};
 use crate::category;
@@ -127,12 +126,20 @@ pub(crate) async fn find_all(
     tenant: &Tenant,
     ids: &[Slug],
 ) -> Result<Vec<Product>, StoreError> {
-    let places = placeholders(2, ids.len());
+    let ids = Rows::new([("product_id", Kind::Text)], ids.iter().map(|id| [id.clone().into()]));
+    let mut values = vec![tenant.clone().into()];
     let text = format!(
-        "select {COLUMNS} from products where tenant_id = $1 and product_id in ({places}) and delete_time is null"
+        "select {COLUMNS} from products where tenant_id = $1 and product_id in (select k.product_id from {})
+            and delete_time is null",
+        ids.bind(connection, "k", &mut values)?
     );
-    let values = std::iter::once(tenant.clone().into()).chain(ids.iter().map(|id| id.clone().into()));
     Ok(Product::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+}
+
+/// The keys of products, to join with.
+pub(crate) fn keys(products: &[(Tenant, Slug)]) -> Rows<2> {
+    let key = |(tenant, product_id): &(Tenant, Slug)| [tenant.clone().into(), product_id.clone().into()];
+    Rows::new([("tenant_id", Kind::Text), ("product_id", Kind::Text)], products.iter().map(key))
 }
 
 /// How products stand, those of them that are there.
@@ -146,15 +153,14 @@ pub(crate) async fn statuses(
         product_id: Slug,
         status: Status,
     }
-    let key = |(tenant, product_id): &(Tenant, Slug)| json!({"tenant_id": tenant, "product_id": product_id});
-    let keys = serde_json::Value::Array(products.iter().map(key).collect()).to_string();
+    let mut values = Vec::new();
     let text = format!(
         "select p.tenant_id, p.product_id, p.status
            from {} join products p on p.tenant_id = k.tenant_id and p.product_id = k.product_id
           where p.delete_time is null",
-        records(connection, 1, "k", &[("tenant_id", Kind::Text), ("product_id", Kind::Text)])
+        keys(products).bind(connection, "k", &mut values)?
     );
-    let rows = Standing::find_by_statement(sql(connection, &text, [keys.into()])).all(connection).await?;
+    let rows = Standing::find_by_statement(sql(connection, &text, values)).all(connection).await?;
     Ok(rows.into_iter().map(|row| ((row.tenant_id, row.product_id), row.status)).collect())
 }
 

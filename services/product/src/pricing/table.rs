@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use mesh::{
     Slug, StoreError, Tenant, Time,
-    store::{Kind, Row, placeholders, records, sql},
+    store::{Row, placeholders, sql},
 };
 use money::{Amount, Currency, Fault, Quantity, UnitPrice};
 use sea_orm::{ConnectionTrait, Value};
-use serde_json::json;
 
 use super::{Model, ModelName, Price, Terms};
+use crate::catalog;
 
 const COLUMNS: &str = "price_id, currency, unit, model, unit_price, tiers, package_size, free_quantity, \
                        minimum_amount, effective_time, version, create_time";
@@ -75,17 +75,16 @@ pub(crate) async fn of_products(
     connection: &impl ConnectionTrait,
     products: &[(Tenant, Slug)],
 ) -> Result<HashMap<(Tenant, Slug), Vec<Price>>, StoreError> {
-    let key = |(tenant, product_id): &(Tenant, Slug)| json!({"tenant_id": tenant, "product_id": product_id});
-    let keys = serde_json::Value::Array(products.iter().map(key).collect()).to_string();
+    let mut values = Vec::new();
     let columns: Vec<String> = COLUMNS.split(", ").map(|column| format!("p.{}", column.trim())).collect();
     let text = format!(
         "select p.tenant_id, p.product_id, {}
            from {} join prices p on p.tenant_id = k.tenant_id and p.product_id = k.product_id
           order by p.effective_time desc, p.version desc",
         columns.join(", "),
-        records(connection, 1, "k", &[("tenant_id", Kind::Text), ("product_id", Kind::Text)])
+        catalog::keys(products).bind(connection, "k", &mut values)?
     );
-    let rows = OwnedRow::find_by_statement(sql(connection, &text, [keys.into()])).all(connection).await?;
+    let rows = OwnedRow::find_by_statement(sql(connection, &text, values)).all(connection).await?;
     let mut prices: HashMap<_, Vec<Price>> = HashMap::new();
     for row in rows {
         prices.entry((row.tenant_id, row.product_id)).or_default().push(row.price.try_into()?);

@@ -1,6 +1,9 @@
 //! The rule of usage: what becomes of records, in the order in which they came, given what is known. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use mesh::{RequestId, Slug, Tenant, Time, UserId, claim::Seen};
 use money::Quantity;
@@ -54,7 +57,7 @@ pub(super) type Before = Seen<Slug, Refused>;
 /// What becomes of a record of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decided {
-    Recorded(Box<Usage>),
+    Recorded(Arc<Usage>),
     /// Refused, and the refusal is kept.
     Refused(Refused),
     /// Refused, and the request id stays free.
@@ -207,7 +210,7 @@ impl Route<'_> {
 
 /// What becomes of the records, in their order. `seen` is what was answered under their ids before; `totals` moves on.
 pub(super) fn decide(
-    items: &[Item],
+    items: &[Arc<Item>],
     seen: Vec<Option<Before>>,
     routes: &[Result<Route<'_>, Refused>],
     totals: &mut Totals,
@@ -227,7 +230,7 @@ pub(super) fn decide(
             match counted {
                 Ok(usage) => {
                     first.insert(item.claim.id(), position);
-                    Decided::Recorded(Box::new(usage))
+                    Decided::Recorded(Arc::new(usage))
                 }
                 Err(faulty @ Refused::TooMuch) => Decided::Faulty(faulty),
                 Err(refused) => {

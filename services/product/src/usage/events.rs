@@ -8,48 +8,49 @@ use mesh::{
     store::Transaction,
 };
 use money::Amount;
-use trivet_proto::product::v1::{UsageItem, UsageRecorded, UsageVoided};
+use trivet_proto::product::v1::{UsageGroup, UsageItem, UsageRecorded, UsageVoided};
 
 use super::{Item, Usage, Voided};
 
 /// The records of one event: more are told of by another.
-const ITEMS: usize = 200;
+const RECORDS: usize = 500;
 
-/// Tells of records that were committed together: those of one user, product, subscription and currency together.
+/// Tells of records that were committed together.
 pub(super) async fn recorded(transaction: &Transaction, records: &[(&Item, &Usage)]) -> Result<(), StoreError> {
-    let mut groups: BTreeMap<_, Vec<(&Item, &Usage)>> = BTreeMap::new();
+    let mut tenants: BTreeMap<&Tenant, Vec<(&Item, &Usage)>> = BTreeMap::new();
     for (item, usage) in records {
-        let currency = usage.charge.as_ref().map(|charge| charge.amount.currency());
-        let group = (
-            &item.tenant,
-            (&usage.user_id, &usage.organization_id, &usage.subscription_id),
-            (&usage.product_id, currency),
-        );
-        groups.entry(group).or_default().push((item, usage));
+        tenants.entry(&item.tenant).or_default().push((item, usage));
     }
-    // Each tenant's with one statement. They come from the first call of theirs: a trace can have many ends and no two
-    // beginnings.
-    let mut told: BTreeMap<&Tenant, (&Origin, Vec<Draft>)> = BTreeMap::new();
-    for ((tenant, ..), group) in &groups {
-        for group in group.chunks(ITEMS) {
-            let Some((first, usage)) = group.first() else { continue };
-            let records = group.iter().map(|(_, usage)| *usage);
+    for records in tenants.into_values() {
+        // They come from the first call of theirs: a trace can have many ends and no two beginnings.
+        let Some((first, _)) = records.first() else { continue };
+        let mut drafts = Vec::new();
+        for records in records.chunks(RECORDS) {
+            let Some((_, usage)) = records.first() else { continue };
             let about = Aggregate { kind: "usage", id: usage.usage_id.as_str(), version: 1 };
-            let drafts = &mut told.entry(tenant).or_insert((&first.origin, Vec::new())).1;
-            drafts.push(Draft::new(about, &together(usage, records)?));
+            drafts.push(Draft::new(about, &UsageRecorded { groups: groups(records)? }));
         }
-    }
-    for (origin, drafts) in told.into_values() {
-        publish_all(transaction, origin, drafts).await?;
+        publish_all(transaction, &first.origin, drafts).await?;
     }
     Ok(())
+}
+
+/// The records, each with those of the same payer, product and currency.
+fn groups(records: &[(&Item, &Usage)]) -> Result<Vec<UsageGroup>, StoreError> {
+    let mut groups: BTreeMap<_, Vec<&Usage>> = BTreeMap::new();
+    for (_, usage) in records {
+        let currency = usage.charge.as_ref().map(|charge| charge.amount.currency());
+        let payer = (&usage.user_id, &usage.organization_id, &usage.subscription_id);
+        groups.entry((payer, &usage.product_id, currency)).or_default().push(usage);
+    }
+    groups.into_values().filter_map(|group| Some(together(group.first()?, &group))).collect()
 }
 
 fn optional(slug: Option<&Slug>) -> String {
     slug.map(ToString::to_string).unwrap_or_default()
 }
 
-fn together<'a>(first: &Usage, records: impl Iterator<Item = &'a Usage>) -> Result<UsageRecorded, StoreError> {
+fn together(first: &Usage, records: &[&Usage]) -> Result<UsageGroup, StoreError> {
     let mut sum = first.charge.as_ref().map(|charge| Amount::zero(charge.amount.currency()));
     let mut items = Vec::new();
     for usage in records {
@@ -64,7 +65,7 @@ fn together<'a>(first: &Usage, records: impl Iterator<Item = &'a Usage>) -> Resu
             sum = Some(so_far.plus(amount).ok_or(StoreError::Impossible("records cost more than an amount can be"))?);
         }
     }
-    Ok(UsageRecorded {
+    Ok(UsageGroup {
         user_id: first.user_id.to_string(),
         organization_id: optional(first.organization_id.as_ref()),
         subscription_id: optional(first.subscription_id.as_ref()),

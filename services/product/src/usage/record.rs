@@ -7,8 +7,8 @@ use std::{
 
 use mesh::{
     Context, Parts, Slug, StoreError, Tenant, UserId,
-    claim::{self, Claim, Decision},
-    coalesce::{Batch, Coalescer, NotTaken, Pending},
+    claim::{Claim, Decision, Lookout},
+    coalesce::{self, Batch, Coalescer, NotTaken, Pending},
     events::Origin,
     store::{Connection, Transaction},
 };
@@ -20,16 +20,17 @@ use super::{
 };
 use crate::{catalog, pricing, subscription};
 
-/// What all batches share: nothing, so far.
-#[derive(Clone)]
-pub(super) struct Shared;
+/// What all batches share: whether ids that were used before come in.
+type Shared = Lookout;
 
 impl Usages {
     /// The usage of this service, with its recorder at work.
     pub(crate) fn new(parts: &Parts) -> Self {
-        let recorder = Coalescer::start(&parts.store, &parts.background, Shared, |batch, transaction| {
-            Box::pin(carry_out(batch, transaction))
-        });
+        let key = |item: &Item| coalesce::hash(&(&item.tenant, &item.order.user_id));
+        let recorder =
+            Coalescer::start(&parts.store, &parts.background, key, Shared::default(), |batch, transaction| {
+                Box::pin(carry_out(batch, transaction))
+            });
         Self { store: parts.store.clone(), clock: parts.clock.clone(), recorder }
     }
 
@@ -59,7 +60,7 @@ impl Usages {
 async fn carry_out(batch: &Arc<Batch<Shared, Item>>, transaction: &Transaction) -> Result<Vec<Outcome>, StoreError> {
     let items = &batch.items;
     let claims: Vec<&Claim> = items.iter().map(|item| &item.claim).collect();
-    let seen = claim::seen_all::<Slug, Refused>(transaction, &claims).await?;
+    let seen = batch.shared.seen_all::<Slug, Refused>(transaction, &claims).await?;
     let world = world(transaction, items).await?;
     let routes: Vec<_> = items.iter().map(|item| world.route(item)).collect();
     let keys = items.iter().zip(&routes).zip(&seen).filter(|((_, _), seen)| seen.is_none());
@@ -68,14 +69,17 @@ async fn carry_out(batch: &Arc<Batch<Shared, Item>>, transaction: &Transaction) 
     let mut totals = table::lock_totals(transaction, keys).await?;
     let before = totals.clone();
     let decided = decide(items, seen, &routes, &mut totals);
-    write(transaction, items, &decided).await?;
+    if decided.iter().any(|decided| matches!(decided, Decided::Faulty(_))) {
+        batch.shared.must_have_looked()?;
+    }
     totals.retain(|key, total| before.get(key) != Some(total));
     table::set_totals(transaction, &totals).await?;
+    write(transaction, &batch.shared, items, &decided).await?;
     answers(transaction, items, decided).await
 }
 
 /// What there is to know about a batch, with a statement for each sort of thing.
-pub(super) async fn world(connection: &impl Connection, items: &[Item]) -> Result<World, StoreError> {
+pub(super) async fn world(connection: &impl Connection, items: &[Arc<Item>]) -> Result<World, StoreError> {
     let products: BTreeSet<(Tenant, Slug)> =
         items.iter().map(|item| (item.tenant.clone(), item.order.product_id.clone())).collect();
     let products: Vec<_> = products.into_iter().collect();
@@ -107,7 +111,12 @@ pub(super) async fn world(connection: &impl Connection, items: &[Item]) -> Resul
 }
 
 /// Writes what was decided, but for the totals.
-async fn write(transaction: &Transaction, items: &[Item], decided: &[Decided]) -> Result<(), StoreError> {
+async fn write(
+    transaction: &Transaction,
+    shared: &Shared,
+    items: &[Arc<Item>],
+    decided: &[Decided],
+) -> Result<(), StoreError> {
     let Some(now) = items.iter().map(|item| item.now).max() else { return Ok(()) };
     let mut recorded: Vec<(&Item, &Usage)> = Vec::new();
     let mut kept: Vec<(&Claim, Decision<Slug, Refused>)> = Vec::new();
@@ -125,18 +134,23 @@ async fn write(transaction: &Transaction, items: &[Item], decided: &[Decided]) -
         return Ok(());
     }
     let kept: Vec<_> = kept.iter().map(|(claim, decision)| (*claim, decision)).collect();
-    claim::keep_all(transaction, now, &kept).await?;
+    shared.keep_all(transaction, now, &kept).await?;
     if recorded.is_empty() {
         return Ok(());
     }
     let rows: Vec<_> = recorded.iter().map(|(item, usage)| (&item.tenant, *usage)).collect();
     table::insert(transaction, &rows).await?;
-    table::sum_up(transaction, rows.iter().map(|(tenant, usage)| (*tenant, usage.counted()))).await?;
-    events::recorded(transaction, &recorded).await
+    events::recorded(transaction, &recorded).await?;
+    // Last: for the sums of everybody together, others wait until this is committed.
+    table::sum_up(transaction, rows.iter().map(|(tenant, usage)| (*tenant, usage.counted()))).await
 }
 
 /// The answers. Those that were given before are made again from their records.
-async fn answers(transaction: &Transaction, items: &[Item], decided: Vec<Decided>) -> Result<Vec<Outcome>, StoreError> {
+async fn answers(
+    transaction: &Transaction,
+    items: &[Arc<Item>],
+    decided: Vec<Decided>,
+) -> Result<Vec<Outcome>, StoreError> {
     let replayed = items.iter().zip(&decided).filter_map(|(item, decided)| match decided {
         Decided::Before(Ok(usage_id)) => Some((item.tenant.clone(), usage_id.clone())),
         _ => None,
@@ -152,7 +166,7 @@ async fn answers(transaction: &Transaction, items: &[Item], decided: Vec<Decided
             Decided::Before(Ok(usage_id)) => {
                 let usage = replayed.get(&(item.tenant.clone(), usage_id.clone()))?;
                 // As it was answered first: what became of it since is not part of that.
-                Outcome::Recorded(Box::new(Usage { voided: None, ..usage.clone() }), true)
+                Outcome::Recorded(Arc::new(Usage { voided: None, ..usage.clone() }), true)
             }
             Decided::Same(_) => return None,
         })
@@ -161,7 +175,7 @@ async fn answers(transaction: &Transaction, items: &[Item], decided: Vec<Decided
         Outcome::Recorded(usage, _) => Outcome::Recorded(usage, true),
         Outcome::Refused(refused, _) => Outcome::Refused(refused, true),
     };
-    let of = |(item, this): (&Item, &Decided)| match this {
+    let of = |(item, this): (&Arc<Item>, &Decided)| match this {
         Decided::Same(first) => {
             let first = items.get(*first).zip(decided.get(*first)).and_then(|(item, first)| outcome(item, first));
             first.map(repeat)

@@ -4,6 +4,8 @@ mod read;
 mod stream;
 mod write;
 
+use std::sync::Arc;
+
 use mesh::{BATCH_BYTES, Parts, Refusal, TokenKey, open, page};
 use tonic::{Request, Response, Status as GrpcStatus, Streaming, async_trait};
 use trivet_proto::product::v1::{
@@ -39,7 +41,7 @@ impl UsageService for Rpc {
         let order = read::order(&record(asked), self.usages.clock.now())?;
         match self.usages.record(&context, order)?.answer().await? {
             Outcome::Recorded(usage, already_processed) => {
-                let usage = Some(self.prices.whole(&context, *usage).await?);
+                let usage = Some(self.prices.whole(&context, Arc::unwrap_or_clone(usage)).await?);
                 Ok(Response::new(RecordUsageResponse { usage, already_processed }))
             }
             Outcome::Refused(refused, _) => Err(refused.into()),
@@ -65,7 +67,9 @@ impl UsageService for Rpc {
         for pending in pending {
             results.push(match pending {
                 Ok(pending) => match pending.answer().await? {
-                    Outcome::Recorded(usage, before) => result(self.prices.whole(&context, *usage).await?, before),
+                    Outcome::Recorded(usage, before) => {
+                        result(self.prices.whole(&context, Arc::unwrap_or_clone(usage)).await?, before)
+                    }
                     Outcome::Refused(refused, before) => error(&Refusal::from(refused), before),
                 },
                 Err(refusal) => error(&refusal, false),

@@ -1,6 +1,6 @@
 //! How a user stands with a product: what a plan still includes, and what was charged for in the period.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use mesh::{Clock, Context, RequestId, Slug, Store, StoreError, UserId, claim::Claim, events::Origin};
 use money::Quantity;
@@ -54,14 +54,14 @@ pub(crate) async fn standing(
         event_time: Some(now),
         attributes: std::collections::BTreeMap::new(),
     };
-    let item = Item {
+    let item = Arc::new(Item {
         tenant: context.tenant.clone(),
         claim: Claim::new(&context.tenant, &order.request_id, "RecordUsage", &[]),
         usage_id: product_id.clone(),
         origin: Origin::of(context, clock),
         now,
         order,
-    };
+    });
     let world = record::world(store.reader(), std::slice::from_ref(&item)).await?;
     let Ok(route) = world.route(&item) else { return Ok(None) };
     let keys: BTreeSet<_> = route.keys(&item).collect();

@@ -1,7 +1,7 @@
 //! The rule of usage, with nothing around it.
 #![allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use mesh::{
     Clock, Context, RequestId, Slug, Tenant, Time, UserId,
@@ -46,12 +46,12 @@ fn order(request_id: &str, amount: &str) -> Order {
     }
 }
 
-fn item(order: Order) -> Item {
+fn item(order: Order) -> Arc<Item> {
     let tenant = Tenant::default_tenant();
     let clock = Clock::held(NOW);
     let origin = Origin::of(&Context::own(tenant.clone(), std::time::Duration::ZERO), &clock);
     let (claim, usage_id) = (order.claim(&tenant), Slug::fresh("usage", &clock));
-    Item { tenant, claim, usage_id, origin, now: NOW, order }
+    Arc::new(Item { tenant, claim, usage_id, origin, now: NOW, order })
 }
 
 fn tiered() -> Price {
@@ -91,12 +91,12 @@ fn world(price: Option<Price>, included: Option<(&str, Overage)>) -> World {
     }
 }
 
-fn decided(world: &World, items: &[Item], seen: Vec<Option<Before>>, totals: &mut Totals) -> Vec<Decided> {
+fn decided(world: &World, items: &[Arc<Item>], seen: Vec<Option<Before>>, totals: &mut Totals) -> Vec<Decided> {
     let routes: Vec<_> = items.iter().map(|item| world.route(item)).collect();
     decide(items, seen, &routes, totals)
 }
 
-fn unseen(items: &[Item]) -> Vec<Option<Before>> {
+fn unseen(items: &[Arc<Item>]) -> Vec<Option<Before>> {
     items.iter().map(|_| None).collect()
 }
 
@@ -106,7 +106,8 @@ fn told(world: &World, orders: Vec<Order>) -> Vec<String> {
     let decided = decided(world, &items, unseen(&items), &mut Totals::new());
     let short = |decided: Decided| match decided {
         Decided::Recorded(usage) => {
-            let charge = usage.charge.map(|charge| format!(" {} {} {}", charge.free, charge.billable, charge.amount));
+            let charge =
+                usage.charge.as_ref().map(|charge| format!(" {} {} {}", charge.free, charge.billable, charge.amount));
             format!("{}{}", usage.included, charge.unwrap_or_default())
         }
         Decided::Refused(refused) | Decided::Reused(refused) | Decided::Faulty(refused) => refused.to_string(),
@@ -210,7 +211,7 @@ proptest! {
             for decided in decided(&world, batch, unseen(batch), &mut totals) {
                 let Decided::Recorded(usage) = decided else { panic!("{decided:?}") };
                 free = free.plus(usage.included).unwrap();
-                amount += usage.charge.map_or(0, |charge| charge.amount.minor());
+                amount += usage.charge.as_ref().map_or(0, |charge| charge.amount.minor());
             }
         }
         let total = hundredths(parts.iter().sum());

@@ -80,25 +80,25 @@ impl super::Charge {
 
 impl Usage {
     /// What the record adds to the sums.
-    pub(super) fn counted(&self) -> table::Counted {
+    pub(super) fn counted(&self) -> table::Counted<'_> {
         let amount = self.charge.as_ref().map(|charge| charge.amount);
         self.sums(1, self.quantity.parts(), amount)
     }
 
     /// What its going adds to the sums.
-    fn taken_back(&self, voided: &Voided) -> Result<table::Counted, StoreError> {
+    fn taken_back(&self, voided: &Voided) -> Result<table::Counted<'_>, StoreError> {
         let less = Quantity::ZERO.minus(self.quantity);
         let less = less.ok_or(StoreError::Impossible("a record is more than can be kept"))?;
         Ok(self.sums(-1, less.parts(), voided.amount))
     }
 
-    fn sums(&self, records: i64, (whole, fraction): (i64, i64), amount: Option<Amount>) -> table::Counted {
+    fn sums(&self, records: i64, (whole, fraction): (i64, i64), amount: Option<Amount>) -> table::Counted<'_> {
         table::Counted {
             hour: super::sums::hour(self.event_time),
-            user_id: self.user_id.clone(),
-            organization_id: self.organization_id.clone(),
-            subscription_id: self.subscription_id.clone(),
-            product_id: self.product_id.clone(),
+            user_id: &self.user_id,
+            organization_id: self.organization_id.as_ref(),
+            subscription_id: self.subscription_id.as_ref(),
+            product_id: &self.product_id,
             currency: amount.map_or("", |amount| amount.currency().code()),
             records,
             whole,

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use mesh::{
     Slug, StoreError, Tenant, Time, UserId,
-    store::{Kind, Row, records, sql},
+    store::{Kind, Row, Rows, sql},
 };
 use sea_orm::ConnectionTrait;
-use serde_json::json;
 
 use super::super::{Period, Status};
 use crate::plan::Included;
@@ -46,10 +45,11 @@ pub(crate) async fn covers(
 ) -> Result<Vec<Covered>, StoreError> {
     let key = |(tenant, user_id, organization_id): &(Tenant, UserId, Option<Slug>)| {
         let organization_id = organization_id.as_ref().map_or("", Slug::as_str);
-        json!({"tenant_id": tenant, "user_id": user_id, "organization_id": organization_id})
+        [tenant.clone().into(), user_id.clone().into(), organization_id.into()]
     };
-    let keys = serde_json::Value::Array(payers.iter().map(key).collect()).to_string();
     let columns = [("tenant_id", Kind::Text), ("user_id", Kind::Text), ("organization_id", Kind::Text)];
+    let keys = Rows::new(columns, payers.iter().map(key));
+    let mut values = vec![since.into()];
     let text = format!(
         "select s.tenant_id, s.user_id, s.organization_id, s.subscription_id, s.status, p.number, p.start_time,
                 p.end_time, v.included
@@ -57,15 +57,14 @@ pub(crate) async fn covers(
            join subscriptions s on s.tenant_id = k.tenant_id and s.user_id = k.user_id
                                and s.organization_id = k.organization_id
            join subscription_periods p on p.tenant_id = s.tenant_id and p.subscription_id = s.subscription_id
-                                      and (p.end_time > $2 or p.number = s.period_number)
+                                      and (p.end_time > $1 or p.number = s.period_number)
            join plan_versions v on v.tenant_id = s.tenant_id
             and v.plan_id = case when p.number = s.period_number then s.plan_id else p.plan_id end
             and v.version = case when p.number = s.period_number then s.plan_version else p.plan_version end
           order by s.subscription_id, p.number",
-        records(connection, 1, "k", &columns)
+        keys.bind(connection, "k", &mut values)?
     );
-    let rows =
-        CoveredRow::find_by_statement(sql(connection, &text, [keys.into(), since.into()])).all(connection).await?;
+    let rows = CoveredRow::find_by_statement(sql(connection, &text, values)).all(connection).await?;
     // Thousands subscribe to few plans: what each includes is read once.
     let mut read: HashMap<String, Vec<Included>> = HashMap::new();
     let mut covered = Vec::with_capacity(rows.len());

@@ -4,11 +4,10 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use mesh::{
     RequestId, Slug, StoreError, Tenant, Time, UserId,
-    store::{self, Kind, Row, Transaction, lock_clause, records, sql},
+    store::{self, Kind, Row, Rows, Transaction, lock_clause, sql},
 };
 use money::{Amount, Cost, Currency, Quantity};
 use sea_orm::{ConnectionTrait, Value};
-use serde_json::{Value as Json, json};
 
 use super::super::{Charge, Filter, Usage, Voided};
 
@@ -121,33 +120,34 @@ impl TryFrom<UsageRow> for Usage {
     }
 }
 
-fn record(tenant: &Tenant, usage: &Usage) -> Result<Json, StoreError> {
+fn record(tenant: &Tenant, usage: &Usage) -> Result<[Value; 22], StoreError> {
     let slug = |slug: &Option<Slug>| slug.as_ref().map_or("", Slug::as_str).to_owned();
     let charge = usage.charge.as_ref();
-    Ok(json!({
-        "tenant_id": tenant,
-        "usage_id": usage.usage_id,
-        "request_id": usage.request_id,
-        "user_id": usage.user_id,
-        "organization_id": slug(&usage.organization_id),
-        "subscription_id": slug(&usage.subscription_id),
-        "product_id": usage.product_id,
-        "session_id": slug(&usage.session_id),
-        "event_time": usage.event_time.micros(),
-        "attributes": serde_json::to_string(&usage.attributes)?,
-        "quantity": usage.quantity,
-        "included_quantity": usage.included,
-        "free_quantity": charge.map_or(Quantity::ZERO, |charge| charge.free),
-        "billable_quantity": charge.map_or(Quantity::ZERO, |charge| charge.billable),
-        "amount": charge.map_or(0, |charge| charge.amount.minor()),
-        "currency": charge.map_or("", |charge| charge.amount.currency().code()),
-        "price_id": charge.map_or("", |charge| charge.price_id.as_str()),
-        "total_before": charge.map_or_else(String::new, |charge| charge.before.to_string()),
-        "cost_before": charge.map_or_else(String::new, |charge| charge.cost_before.to_string()),
-        "period_start_time": usage.period_start.micros(),
-        "period_end_time": usage.period_end.micros(),
-        "create_time": usage.create_time.micros(),
-    }))
+    let quantity = |quantity: Option<Quantity>| quantity.unwrap_or(Quantity::ZERO).to_string().into();
+    Ok([
+        tenant.clone().into(),
+        usage.usage_id.clone().into(),
+        usage.request_id.clone().into(),
+        usage.user_id.clone().into(),
+        slug(&usage.organization_id).into(),
+        slug(&usage.subscription_id).into(),
+        usage.product_id.clone().into(),
+        slug(&usage.session_id).into(),
+        usage.event_time.into(),
+        serde_json::to_string(&usage.attributes)?.into(),
+        quantity(Some(usage.quantity)),
+        quantity(Some(usage.included)),
+        quantity(charge.map(|charge| charge.free)),
+        quantity(charge.map(|charge| charge.billable)),
+        charge.map_or(0, |charge| charge.amount.minor()).into(),
+        charge.map_or("", |charge| charge.amount.currency().code()).into(),
+        charge.map_or("", |charge| charge.price_id.as_str()).into(),
+        charge.map_or_else(String::new, |charge| charge.before.to_string()).into(),
+        charge.map_or_else(String::new, |charge| charge.cost_before.to_string()).into(),
+        usage.period_start.into(),
+        usage.period_end.into(),
+        usage.create_time.into(),
+    ])
 }
 
 fn names(alias: &str) -> String {
@@ -157,9 +157,10 @@ fn names(alias: &str) -> String {
 /// Inserts records, of whatever tenants.
 pub(crate) async fn insert(transaction: &Transaction, usages: &[(&Tenant, &Usage)]) -> Result<(), StoreError> {
     let rows = usages.iter().map(|(tenant, usage)| record(tenant, usage)).collect::<Result<Vec<_>, _>>()?;
-    let (columns, from) = (names(""), records(transaction, 1, "k", &COLUMNS));
-    let text = format!("insert into usage_records ({columns}) select {columns} from {from}");
-    transaction.execute_raw(sql(transaction, &text, [Json::Array(rows).to_string().into()])).await?;
+    let (columns, mut values) = (names(""), Vec::new());
+    let rows = Rows::new(COLUMNS, rows).bind(transaction, "k", &mut values)?;
+    let text = format!("insert into usage_records ({columns}) select {columns} from {rows}");
+    transaction.execute_raw(sql(transaction, &text, values)).await?;
     Ok(())
 }
 
@@ -175,14 +176,16 @@ pub(crate) async fn find_all(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let keys = ids.iter().map(|(tenant, usage_id)| json!({"tenant_id": tenant, "usage_id": usage_id})).collect();
+    let keys = ids.into_iter().map(|(tenant, usage_id)| [tenant.into(), usage_id.into()]);
+    let keys = Rows::new([("tenant_id", Kind::Text), ("usage_id", Kind::Text)], keys);
+    let mut values = Vec::new();
     let text = format!(
         "select distinct {}, void_time, void_reason, void_amount
            from {} join usage_records r on r.tenant_id = k.tenant_id and r.usage_id = k.usage_id",
         names("r."),
-        records(connection, 1, "k", &[("tenant_id", Kind::Text), ("usage_id", Kind::Text)]),
+        keys.bind(connection, "k", &mut values)?,
     );
-    let rows = read(connection, &text, vec![Json::Array(keys).to_string().into()]).await?;
+    let rows = read(connection, &text, values).await?;
     rows.into_iter().map(|row| Ok(((row.tenant_id.clone(), row.usage_id.clone()), row.try_into()?))).collect()
 }
 

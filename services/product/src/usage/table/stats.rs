@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use mesh::{
     Slug, StoreError, Tenant, Time,
-    store::{Row, sql},
+    store::{Kind, Row, Rows, sql},
 };
 use money::{Amount, Currency, QuantitySum};
 use sea_orm::{ConnectionTrait, Value};
@@ -49,9 +49,81 @@ pub(crate) struct Sum {
 /// user, subscription or organization is answered from the sums of everybody together.
 pub(crate) async fn sums(connection: &impl ConnectionTrait, asked: Asked<'_>) -> Result<Vec<Sum>, StoreError> {
     let question = asked.question;
-    let by_user = question.group_by == Grouping::User;
     let narrow = question.user_id.is_some() || question.subscription_id.is_some() || question.organization_id.is_some();
-    let table = if narrow || by_user { "usage_hours" } else { "usage_product_hours" };
+    match question.group_by {
+        Grouping::User if !narrow => by_user(connection, &asked).await,
+        Grouping::User => select(connection, &asked, "usage_hours", None).await,
+        _ if narrow => select(connection, &asked, "usage_hours", None).await,
+        _ => select(connection, &asked, "usage_product_hours", None).await,
+    }
+}
+
+/// The sums of users, so many users at a time that a page is full: what the others used is not looked at.
+async fn by_user(connection: &impl ConnectionTrait, asked: &Asked<'_>) -> Result<Vec<Sum>, StoreError> {
+    let mut found = Vec::new();
+    // A user can have sums in currencies after the place.
+    let (mut from, mut compared) = match asked.after.map(|place| &place.group) {
+        Some(Group::Name(user_id)) => (user_id.clone(), ">="),
+        Some(Group::Time(_)) | None => (String::new(), ">"),
+    };
+    loop {
+        let users = users(connection, asked, compared, &from).await?;
+        let full = u64::try_from(users.len()).is_ok_and(|users| users >= asked.limit);
+        let Some(last) = users.last().cloned() else { return Ok(found) };
+        found.extend(select(connection, asked, "usage_hours", Some(users)).await?);
+        let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
+        if !full || found.len() >= limit {
+            found.truncate(limit);
+            return Ok(found);
+        }
+        (from, compared) = (last, ">");
+    }
+}
+
+/// Up to a page of the users after one who used anything in the time that is asked about: from one to the next through
+/// the index, past all the hours of each.
+async fn users(
+    connection: &impl ConnectionTrait,
+    asked: &Asked<'_>,
+    compared: &str,
+    from: &str,
+) -> Result<Vec<String>, StoreError> {
+    #[derive(Row)]
+    struct User {
+        user_id: String,
+    }
+    let next = |compared: &str, than: &str| {
+        format!(
+            "(select h.user_id from usage_hours h where h.tenant_id = $1 and h.user_id {compared} {than}
+               order by h.user_id limit 1)"
+        )
+    };
+    let text = format!(
+        "with recursive users (user_id) as (
+             select {} union all select {} from users where user_id is not null)
+         select user_id from users
+          where user_id is not null and exists (
+                select 1 from usage_hours h where h.tenant_id = $1 and h.user_id = users.user_id
+                   and h.hour_time >= $2 and h.hour_time < $3)
+          limit {}",
+        next(compared, "$4"),
+        next(">", "users.user_id"),
+        asked.limit,
+    );
+    let question = asked.question;
+    let values = [asked.tenant.clone().into(), question.start.into(), question.end.into(), from.into()];
+    let users = User::find_by_statement(sql(connection, &text, values)).all(connection).await?;
+    Ok(users.into_iter().map(|user| user.user_id).collect())
+}
+
+/// Sums up a table, the rows of these users or of all.
+async fn select(
+    connection: &impl ConnectionTrait,
+    asked: &Asked<'_>,
+    table: &str,
+    users: Option<Vec<String>>,
+) -> Result<Vec<Sum>, StoreError> {
+    let question = asked.question;
     let (name, time) = match question.group_by {
         Grouping::Day => ("''", format!("hour_time - hour_time % {DAY}")),
         Grouping::Hour => ("''", "hour_time".to_owned()),
@@ -71,6 +143,11 @@ pub(crate) async fn sums(connection: &impl ConnectionTrait, asked: Asked<'_>) ->
             values.push(value);
             let _ = write!(conditions, " and {condition} ${}", values.len());
         }
+    }
+    if let Some(users) = users {
+        let users = Rows::new([("user_id", Kind::Text)], users.into_iter().map(|user_id| [user_id.into()]));
+        let users = users.bind(connection, "k", &mut values)?;
+        let _ = write!(conditions, " and user_id in (select k.user_id from {users})");
     }
     let group =
         if matches!(question.group_by, Grouping::Day | Grouping::Hour) { time.clone() } else { name.to_owned() };

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use mesh::Time;
 use trivet_proto::product::v1::{
-    GetUsageStatisticsRequest, RecordUsageRequest, UsageGrouping, UsageStatistics, VoidUsageRequest,
+    CreateProductRequest, GetUsageStatisticsRequest, Price, PriceModel, RecordUsageRequest, SetPriceRequest,
+    UsageGrouping, UsageStatistics, VoidUsageRequest,
 };
 
 use super::{hour, on_sale, record, recorded};
@@ -72,6 +73,56 @@ async fn sums_are_exact_in_every_grouping_with_late_records_and_voids_among_them
         assert_eq!(short(&rows(house, late_ones).await), ["tokens USD 1 5 0"]);
         let other = house.usage().get_usage_statistics(of("other", ask(span, UsageGrouping::User))).await.unwrap();
         assert!(other.into_inner().rows.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_users_are_whole_whoever_used_nothing_and_whoever_pays_in_two_currencies() {
+    on_every_store_with_a_held_clock(async |house, clock| {
+        on_sale(house).await;
+        let letters = CreateProductRequest {
+            product_id: "letters".to_owned(),
+            name: "Letters".to_owned(),
+            ..CreateProductRequest::default()
+        };
+        house.catalog().create_product(letters).await.unwrap();
+        let price = Price {
+            currency: "EUR".to_owned(),
+            unit: "letter".to_owned(),
+            model: PriceModel::PerUnit.into(),
+            unit_price: "1".to_owned(),
+            ..Price::default()
+        };
+        let set =
+            SetPriceRequest { product_id: "letters".to_owned(), price: Some(price), ..SetPriceRequest::default() };
+        house.catalog().set_price(set).await.unwrap();
+        let late = Some(clock.now().minus(Duration::from_hours(30)).to_wire());
+        for number in 0..9 {
+            let user_id = format!("u{number}");
+            let usage = recorded(house, record(&user_id, &user_id, "1010")).await;
+            match number {
+                // Three in a row of whom nothing is left: more than a page.
+                2..=4 => {
+                    let void = VoidUsageRequest { usage_id: usage.usage_id, reason: "twice".to_owned() };
+                    house.usage().void_usage(void).await.unwrap();
+                }
+                6 => {
+                    let of_letters =
+                        RecordUsageRequest { product_id: "letters".to_owned(), ..record("letters", &user_id, "2") };
+                    recorded(house, of_letters).await;
+                }
+                _ => {}
+            }
+        }
+        let earlier = RecordUsageRequest { event_time: late, ..record("late", "u55", "1") };
+        recorded(house, earlier).await;
+        let span = (hour(clock, -1), hour(clock, 1));
+        let listed = short(&rows(house, ask(span, UsageGrouping::User)).await);
+        let usd = |number: u32| format!("u{number} USD 1 1010 3");
+        let mut expected: Vec<_> = [0, 1, 5, 6, 7, 8].map(usd).to_vec();
+        expected.insert(3, "u6 EUR 1 2 2".to_owned());
+        assert_eq!(listed, expected);
     })
     .await;
 }
