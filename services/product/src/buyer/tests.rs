@@ -3,6 +3,16 @@
 use super::*;
 
 #[test]
+fn what_an_event_said_counts_where_it_is_newer_than_what_account_answered() {
+    let asked = Asked { status: Some(Status::Active), version: 2 };
+    let known = |version| Some(Buyer { status: Status::Suspended, version, as_of_time: Time::from_micros(1) });
+    for older in [None, known(1), known(2)] {
+        assert_eq!(asked.or_later(older), asked);
+    }
+    assert_eq!(asked.or_later(known(3)), Asked { status: Some(Status::Suspended), version: 3 });
+}
+
+#[test]
 fn a_word_is_good_for_thirty_seconds_and_says_how_old_it_is() {
     let told = 1_000_000_000;
     let check = |status, age_micros: i64, expected: Option<(bool, u64)>| {

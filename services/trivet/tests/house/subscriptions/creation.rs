@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mesh::{Clock, Time};
+use sea_orm::ConnectionTrait as _;
 use tonic::Code;
 use trivet::RoleName;
 use trivet_proto::{
@@ -147,6 +148,23 @@ async fn twenty_who_subscribe_at_once_make_one_subscription() {
         let ids: std::collections::BTreeSet<_> =
             made.into_iter().map(|answer| answer.subscription.unwrap().subscription_id).collect();
         assert_eq!(ids.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_heard_since_account_answered_decides() {
+    on_every_store(async |house| {
+        on_sale(house).await;
+        // An event that account's answer does not know of yet.
+        let rows = house.rows(RoleName::Product).await;
+        let newer = "insert into buyers (tenant_id, user_id, status, version, as_of_time)
+                         values ('default', 'ada', 'SUSPENDED', 1000, 1)
+                         on conflict (tenant_id, user_id) do update set status = 'SUSPENDED', version = 1000";
+        rows.reader().execute_unprepared(newer).await.unwrap();
+        rows.close().await.unwrap();
+        let suspended = (Code::FailedPrecondition, "ACCOUNT_SUSPENDED".to_owned());
+        assert_eq!(refusal(house, wish("r1", "ada", "pro")).await, suspended);
     })
     .await;
 }
