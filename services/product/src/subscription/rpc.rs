@@ -179,8 +179,8 @@ impl SubscriptionService for Rpc {
     ) -> Result<Response<ListSubscriptionHistoryResponse>, GrpcStatus> {
         let (context, asked) = open(request)?;
         let mut fields = Fields::default();
-        let size = fields.read("page_size", page::size(asked.page_size));
         let id = fields.read("subscription_id", Slug::parse(&asked.subscription_id));
+        let size = fields.read("page_size", page::size(asked.page_size));
         let (size, id) = fields.finish((size, id))?;
         let listing = self.tokens.listing("ListSubscriptionHistory", &context.tenant, &id)?;
         let before: Option<Before> = listing.open(&asked.page_token)?;

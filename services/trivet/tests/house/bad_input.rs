@@ -1,5 +1,7 @@
 //! Bad input never reaches INTERNAL: it is refused with every fault named at once, and nothing is written.
 
+mod product;
+
 use prost_types::{Struct, Value, value::Kind};
 use tonic::{Code, Status};
 use trivet_proto::{
