@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{pricing, usage::Standing};
 use behind::Behind;
-use cache::{Cache, Entry};
+use cache::{Cache, Entry, Remembered};
 pub(crate) use rpc::{server, word};
 use sync::Syncs;
 pub(crate) use table::{find_all, keys, lock, statuses};
@@ -276,7 +276,7 @@ impl Catalog {
         &self,
         context: &Context,
         product_id: &Slug,
-    ) -> Result<Result<Arc<Product>, Refused>, StoreError> {
+    ) -> Result<Result<Arc<Remembered>, Refused>, StoreError> {
         let load = || async {
             // What waits to be written is not there yet for who reads.
             if let Some(product) = self.behind.pending(&context.tenant, product_id) {

@@ -8,8 +8,9 @@
 use std::{
     collections::HashMap,
     hash::{Hash, Hasher},
+    ops::Deref,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,15 +18,18 @@ use std::{
 
 use mesh::{Slug, StoreError, Tenant};
 use moka::{Equivalent, future::Cache as Moka, notification::RemovalCause, ops::compute::Op};
+use prost_types::Struct;
 use tokio::time::Instant;
 
-use super::Product;
+use super::{Product, metadata};
 
 /// How old the word of the follower may be that nothing has changed: within a second every replica answers with what was
 /// written on any, or asks the store.
 const LONGEST_SILENCE: Duration = Duration::from_secs(1);
 /// What an entry weighs besides its texts: keys, pointers, moka's own records.
 const OVERHEAD_BYTES: usize = 512;
+/// How many times as much room metadata takes as its text does, once it was read: each value has a key and a node.
+const METADATA_READ: usize = 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key(pub(super) Tenant, pub(super) Slug);
@@ -52,19 +56,48 @@ impl Equivalent<Key> for Sought<'_> {
     }
 }
 
+/// A product in memory. Its metadata is read from its text once, not for every answer.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    product: Product,
+    read: OnceLock<Option<Struct>>,
+}
+
+impl Remembered {
+    /// The metadata as the wire carries it.
+    pub(super) fn metadata(&self) -> Option<Struct> {
+        self.read.get_or_init(|| metadata::to_wire(&self.product.metadata)).clone()
+    }
+}
+
+impl Deref for Remembered {
+    type Target = Product;
+
+    fn deref(&self) -> &Product {
+        &self.product
+    }
+}
+
+impl From<Product> for Remembered {
+    fn from(product: Product) -> Self {
+        Self { product, read: OnceLock::new() }
+    }
+}
+
 /// What is known of a product id.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(super) product_id: Slug,
     pub(super) version: i64,
     /// `None`: there is no such product, or not any more.
-    pub(crate) product: Option<Arc<Product>>,
+    pub(crate) product: Option<Arc<Remembered>>,
 }
 
 impl Entry {
     /// A product that is there.
     pub(crate) fn present(product: Product) -> Self {
-        Self { product_id: product.product_id.clone(), version: product.version, product: Some(Arc::new(product)) }
+        let (product_id, version) = (product.product_id.clone(), product.version);
+        Self { product_id, version, product: Some(Arc::new(product.into())) }
     }
 
     /// An id that nothing goes by. Whatever is written under it is newer.
@@ -84,7 +117,8 @@ impl Entry {
                 + product.kind.len()
                 + product.category_id.len()
                 + product.description.len()
-                + product.metadata.len()
+                // As a text, and read.
+                + product.metadata.len() * METADATA_READ
         });
         u32::try_from(texts + self.product_id.as_str().len() * 2 + OVERHEAD_BYTES).unwrap_or(u32::MAX)
     }
@@ -161,7 +195,7 @@ impl Cache {
         tenant: &Tenant,
         product_id: &Slug,
         load: impl FnOnce() -> L,
-    ) -> Result<Option<Arc<Product>>, StoreError>
+    ) -> Result<Option<Arc<Remembered>>, StoreError>
     where
         L: Future<Output = Result<Entry, StoreError>>,
     {

@@ -3,7 +3,7 @@
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Deref};
 
 use mesh::{Fields, Parts, REQUEST_BYTES, Slug, TokenKey, UserId, open, page};
 use tonic::{Request, Response, Status as GrpcStatus, async_trait};
@@ -230,7 +230,7 @@ impl CatalogService for Rpc {
         let user = Some((&user_id, organization_id.as_ref()));
         let standing = self.pricing.standing(&context, &product_id, user).await?.ok();
         let found = Found {
-            product: product.as_deref(),
+            product: product.as_deref().map(Deref::deref),
             account_is_active: known.active,
             is_member,
             standing: standing.as_ref(),

@@ -1,10 +1,11 @@
 //! How products are answered.
 
 use mesh::{Reason, Refusal, Slug, Time, update::Etag};
+use prost_types::Struct;
 use tonic::Status as GrpcStatus;
 use trivet_proto::product::v1::{self as wire, GetCacheStatsResponse, ProductStatus, UnavailableReason};
 
-use super::super::{Availability, Product, Refused, Status, metadata, sync::Stats};
+use super::super::{Availability, Product, Refused, Remembered, Status, metadata, sync::Stats};
 
 impl From<Stats> for GetCacheStatsResponse {
     fn from(stats: Stats) -> Self {
@@ -29,19 +30,29 @@ impl From<Stats> for GetCacheStatsResponse {
 
 impl From<&Product> for wire::Product {
     fn from(product: &Product) -> Self {
-        Self {
-            product_id: product.product_id.to_string(),
-            name: product.name.clone(),
-            r#type: product.kind.clone(),
-            category_id: product.category_id.clone(),
-            description: product.description.clone(),
-            metadata: metadata::to_wire(&product.metadata),
-            status: ProductStatus::from(product.status).into(),
-            create_time: Some(product.create_time.to_wire()),
-            update_time: Some(product.update_time.to_wire()),
-            delete_time: product.delete_time.map(Time::to_wire),
-            etag: Etag::of(product.version).to_string(),
-        }
+        with_metadata(product, metadata::to_wire(&product.metadata))
+    }
+}
+
+impl From<&Remembered> for wire::Product {
+    fn from(product: &Remembered) -> Self {
+        with_metadata(product, product.metadata())
+    }
+}
+
+fn with_metadata(product: &Product, metadata: Option<Struct>) -> wire::Product {
+    wire::Product {
+        product_id: product.product_id.to_string(),
+        name: product.name.clone(),
+        r#type: product.kind.clone(),
+        category_id: product.category_id.clone(),
+        description: product.description.clone(),
+        metadata,
+        status: ProductStatus::from(product.status).into(),
+        create_time: Some(product.create_time.to_wire()),
+        update_time: Some(product.update_time.to_wire()),
+        delete_time: product.delete_time.map(Time::to_wire),
+        etag: Etag::of(product.version).to_string(),
     }
 }
 
