@@ -178,6 +178,21 @@ async fn a_load_that_began_before_another_replicas_write_does_not_outlive_the_wo
 }
 
 #[tokio::test]
+async fn what_has_no_room_goes_and_is_counted() {
+    const BYTES: u64 = 16 * 1024;
+    let (cache, (tenant, _)) = (Cache::new(BYTES), key());
+    for number in 0..200 {
+        let product_id = Slug::parse(&format!("chair-{number}")).unwrap();
+        cache.put(&tenant, Entry::present(Product { product_id, ..product(Status::Active, 1) })).await;
+    }
+    cache.settle().await;
+    let held: u64 = cache.of(&tenant).iter().map(|entry| u64::from(entry.weight())).sum();
+    assert!(0 < held && held <= BYTES, "{held} bytes");
+    let kept = i64::try_from(cache.of(&tenant).len()).unwrap();
+    assert_eq!(cache.counts(&tenant).evictions.load(Ordering::Relaxed), 200 - kept);
+}
+
+#[tokio::test]
 async fn what_is_in_memory_is_true_for_a_second_after_the_last_word_and_not_before_the_first() {
     let cache = Cache::new(1 << 20);
     assert!(!cache.is_true(), "nobody has said anything yet");
