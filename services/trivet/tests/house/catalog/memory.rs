@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use mesh::Clock;
 use sea_orm::ConnectionTrait as _;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-use tonic::Code;
+use tonic::{Code, Request};
 use trivet::RoleName;
 use trivet_proto::product::v1::{
     CreateProductRequest, DeleteProductRequest, Durability, GetCacheStatsRequest, GetCacheStatsResponse,
@@ -231,6 +231,30 @@ async fn what_was_answered_before_the_database_went_is_read_meanwhile_and_writte
     let listed = house.catalog().list_products(ask).await.unwrap().into_inner().products;
     let listed: Vec<_> = listed.into_iter().rev().map(|product| product.product_id).collect();
     assert_eq!(listed, ids, "in the order in which they came");
+    assert_eq!(stats(&house).await.failed_writes, 0);
+    house.end().await;
+    databases.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_too_much_waits_to_be_written_a_call_waits_for_the_disk() {
+    let Some(databases) = Databases::postgres().await else { return };
+    let house = House::start_by(Clock::system(), config(&databases, &[]), &RoleName::ALL).await;
+    let mut locking = PgConnection::connect(house.config.product.database_url.reveal()).await.unwrap();
+    locking.execute("begin; lock table product.products in share row exclusive mode").await.unwrap();
+    // One is being written, and a thousand wait.
+    for number in 0..1_001 {
+        house.catalog().create_product(behind(&format!("p-{number}"))).await.unwrap();
+    }
+    let mut more = Request::new(behind("more"));
+    more.set_timeout(Duration::from_millis(300));
+    let refused = house.catalog().create_product(more).await.unwrap_err();
+    // Whichever of the two looks at its clock first: tonic's client says CANCELLED.
+    assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled), "{refused:?}");
+    assert_eq!(stats(&house).await.pending_writes, 1_001);
+    locking.execute("rollback").await.unwrap();
+    house.catalog().create_product(behind("again")).await.unwrap();
+    eventually("writing", async || stats(&house).await.pending_writes == 0).await;
     assert_eq!(stats(&house).await.failed_writes, 0);
     house.end().await;
     databases.done().await;

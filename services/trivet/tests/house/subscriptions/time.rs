@@ -8,6 +8,7 @@ use mesh::{
 };
 use sea_orm::ConnectionTrait as _;
 use trivet::RoleName;
+use trivet_proto::account::v1::{Preferences, UpdatePreferencesRequest};
 use trivet_proto::product::v1::{
     CreateSubscriptionRequest, SubscriptionAction as Action, SubscriptionStatus as Status,
 };
@@ -46,6 +47,29 @@ async fn what_is_active_is_renewed_and_a_long_outage_is_caught_up_period_by_peri
         let store = house.rows(RoleName::Product).await;
         assert_eq!(count(store.reader(), GAPS, []).await.unwrap(), 0);
         store.close().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_period_begins_at_the_same_hour_of_utc_wherever_its_account_puts_its_clocks_forward() {
+    on_every_store_with_a_held_clock(async |house, clock| {
+        on_sale(house).await;
+        let berlin = UpdatePreferencesRequest {
+            user_id: "ada".to_owned(),
+            preferences: Some(Preferences { timezone: Some("Europe/Berlin".to_owned()), ..Preferences::default() }),
+            ..UpdatePreferencesRequest::default()
+        };
+        house.accounts().update_preferences(berlin).await.unwrap();
+        let id = active(house, "basic").await.subscription_id;
+        let hour = |time: Option<prost_types::Timestamp>| time.unwrap().seconds % 86_400;
+        let first = hour(found(house, &id).await.period_start_time);
+        // A year has both changes of the clocks in it.
+        for _ in 0..12 {
+            passes(house, clock, 31).await;
+            let now = found(house, &id).await;
+            assert_eq!((hour(now.period_start_time), hour(now.period_end_time)), (first, first));
+        }
     })
     .await;
 }
