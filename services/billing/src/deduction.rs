@@ -5,20 +5,21 @@ mod rpc;
 mod tests;
 
 use mesh::{
-    Clock, Context, RequestId, Slug, Store, StoreError, Tenant, Time, UserId,
-    claim::{self, Claim, Taken, Voiding},
-    id,
-    store::Transaction,
+    Context, RequestId, Slug, StoreError, Tenant, Time, UserId,
+    claim::{self, Claim, Voiding},
 };
-use money::{Amount, Currency};
+use money::Amount;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{self, Kind, Movement, Posted, Purpose, Record, Wallet, WalletState};
+use crate::{
+    book::{Books, Posted, Posting, Refused, Sitting},
+    ledger::{self, Change, Filter, Kind, Legs, Purpose, Wallet, WalletKey},
+};
 pub(crate) use rpc::server;
 
 /// An order to take money.
 #[derive(Clone, Debug)]
-pub(crate) struct Order {
+pub(crate) struct Deduct {
     pub(crate) request_id: RequestId,
     pub(crate) user_id: UserId,
     pub(crate) amount: Amount,
@@ -27,11 +28,8 @@ pub(crate) struct Order {
     pub(crate) api_key_id: Option<Slug>,
 }
 
-/// The rpc that deductions claim their ids for.
-const METHOD: &str = "Deduct";
-
-impl Order {
-    fn claim(&self, tenant: &Tenant) -> Claim {
+impl Deduct {
+    pub(crate) fn claim(&self, tenant: &Tenant) -> Claim {
         let amount = self.amount.to_string();
         let text = |slug: &'_ Option<Slug>| slug.as_ref().map_or_else(String::new, ToString::to_string);
         let (api_id, endpoint_id, api_key_id) = (text(&self.api_id), text(&self.endpoint_id), text(&self.api_key_id));
@@ -43,59 +41,124 @@ impl Order {
             ("currency", self.amount.currency().code()),
             ("amount", &amount),
         ];
-        Claim::new(tenant, &self.request_id, METHOD, &fields)
+        Claim::new(tenant, &self.request_id, "Deduct", &fields)
+    }
+
+    /// Takes the money, if it may be taken.
+    pub(crate) fn carry_out(
+        &self,
+        tenant: &Tenant,
+        sitting: &mut Sitting,
+    ) -> Result<Result<Posted, Refused>, StoreError> {
+        let currency = self.amount.currency();
+        let key = WalletKey { tenant: tenant.clone(), user_id: self.user_id.clone(), currency };
+        if let Err(refused) = decide(self, sitting.wallet(&key)) {
+            if let (Refused::InsufficientFunds { required, .. }, Some(wallet)) =
+                (&refused, sitting.wallet(&key).cloned())
+            {
+                sitting.tell(|told, origin| told.not_covered(origin, &key, &wallet, *required));
+            }
+            return Ok(Err(refused));
+        }
+        let purpose = Purpose {
+            api_id: self.api_id.clone(),
+            endpoint_id: self.endpoint_id.clone(),
+            api_key_id: self.api_key_id.clone(),
+        };
+        let request_id = Some(self.request_id.clone());
+        let posting = Posting::new(Kind::Deduction, Legs::taken(self.amount));
+        let posted = sitting.post(&key, Posting { request_id, purpose, ..posting })?;
+        sitting.tell(|told, origin| told.deducted(origin, tenant, self, &posted));
+        Ok(Ok(posted))
     }
 }
 
-/// Why money is not taken, in order of precedence.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub(crate) enum Refused {
-    #[error(transparent)]
-    RequestId(#[from] Taken),
-    #[error("{user_id} has no wallet in {currency}")]
-    NoWallet { user_id: UserId, currency: Currency },
-    #[error("the wallet of {0} is frozen")]
-    WalletFrozen(UserId),
-    #[error("the {available} available of a balance of {balance} does not cover {required}")]
-    InsufficientFunds { balance: Amount, available: Amount, required: Amount },
+/// The rule of deductions. Whether the order's id was used before has been looked at already.
+fn decide(deduct: &Deduct, wallet: Option<&Wallet>) -> Result<(), Refused> {
+    let wallet = gives(&deduct.user_id, deduct.amount, wallet)?;
+    covers(wallet, deduct.amount)
+}
+
+/// The wallet, if there is one that gives money.
+pub(crate) fn gives<'w>(user_id: &UserId, amount: Amount, wallet: Option<&'w Wallet>) -> Result<&'w Wallet, Refused> {
+    let Some(wallet) = wallet else {
+        return Err(Refused::NoWallet { user_id: user_id.clone(), currency: amount.currency() });
+    };
+    if !wallet.fault.is_empty() {
+        return Err(Refused::LedgerBroken(user_id.clone()));
+    }
+    if wallet.gives() { Ok(wallet) } else { Err(Refused::WalletFrozen(user_id.clone())) }
+}
+
+/// Whether what a wallet has available covers an amount.
+pub(crate) fn covers(wallet: &Wallet, required: Amount) -> Result<(), Refused> {
+    let available = wallet.available();
+    if available.covers(required) {
+        Ok(())
+    } else {
+        Err(Refused::InsufficientFunds { balance: wallet.balance, available, required })
+    }
 }
 
 /// Why a request id is not voided.
 #[derive(Clone, Debug)]
 pub(crate) enum NotVoided {
     /// It took money: this much.
-    Deducted(Box<Record>),
+    Deducted(RequestId, Box<Deduction>),
     /// Another rpc carried it out.
     Applied { request_id: RequestId, method: String },
 }
 
-/// What was decided on an order, and whether that was before this call.
-pub(crate) type Decided = (Result<Posted, Refused>, bool);
+/// A deduction as it is now.
+#[derive(Clone, Debug)]
+pub(crate) struct Deduction {
+    pub(crate) change: Change,
+    pub(crate) refunded: Amount,
+}
+
+/// The place of a deduction in a list, newest first: ids sort by the time of making.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Cursor(String);
+
+impl Cursor {
+    pub(crate) fn of(deduction: &Deduction) -> Self {
+        Self(deduction.change.transaction_id.clone())
+    }
+}
 
 /// The deductions of this service.
 #[derive(Clone)]
 pub(crate) struct Deductions {
-    pub(crate) store: Store,
-    pub(crate) clock: Clock,
+    pub(crate) books: Books,
 }
 
 impl Deductions {
-    /// Takes money once, however often the order is sent. A rehearsal decides and keeps nothing.
-    pub(crate) async fn deduct(&self, context: &Context, order: Order, rehearsal: bool) -> Result<Decided, StoreError> {
-        let input = Deducting {
-            tenant: context.tenant.clone(),
-            claim: order.claim(&context.tenant),
-            transaction_id: id::fresh("txn", &self.clock),
-            now: self.clock.now(),
-            order,
-        };
-        let unit = self.store.unit(context).claimed().rehearsal(rehearsal);
-        unit.run(input, |deducting, transaction| Box::pin(deducting.run(transaction))).await
+    /// The deduction that a request made.
+    pub(crate) async fn find(
+        &self,
+        context: &Context,
+        request_id: &RequestId,
+    ) -> Result<Option<Deduction>, StoreError> {
+        find(self.books.store.reader(), &context.tenant, request_id).await
     }
 
-    /// The deduction that a request made.
-    pub(crate) async fn find(&self, context: &Context, request_id: &RequestId) -> Result<Option<Record>, StoreError> {
-        ledger::find_by_request(self.store.reader(), &context.tenant, request_id, Kind::Deduction).await
+    /// Up to `limit` deductions after `cursor`, newest first.
+    pub(crate) async fn list(
+        &self,
+        context: &Context,
+        filter: &Filter,
+        after: Option<&Cursor>,
+        limit: u64,
+    ) -> Result<Vec<Deduction>, StoreError> {
+        let reader = self.books.store.reader();
+        let after = after.map(|Cursor(transaction_id)| transaction_id.as_str());
+        let changes = ledger::deductions(reader, &context.tenant, filter, after, limit).await?;
+        with_refunds(reader, &context.tenant, changes).await
+    }
+
+    /// How many deductions a list holds.
+    pub(crate) async fn count(&self, context: &Context, filter: &Filter) -> Result<i64, StoreError> {
+        ledger::count_deductions(self.books.store.reader(), &context.tenant, filter).await
     }
 
     /// Makes sure that a request id never moves money: since when, and whether it was so before.
@@ -105,8 +168,8 @@ impl Deductions {
         request_id: RequestId,
         reason: String,
     ) -> Result<Result<(Time, bool), NotVoided>, StoreError> {
-        let input = (context.tenant.clone(), request_id, reason, self.clock.now());
-        let unit = self.store.unit(context).claimed();
+        let input = (context.tenant.clone(), request_id, reason, self.books.clock.now());
+        let unit = self.books.store.unit(context).claimed();
         unit.run(input, |(tenant, request_id, reason, now), transaction| {
             Box::pin(async move {
                 let claim = Claim::new(tenant, request_id, "VoidRequest", &[]);
@@ -114,10 +177,10 @@ impl Deductions {
                     Voiding::Voided { since, before } => return Ok(Ok((since, before))),
                     Voiding::Applied { method } => method,
                 };
-                let deduction = ledger::find_by_request(transaction, tenant, request_id, Kind::Deduction).await?;
+                let deduction = find(transaction, tenant, request_id).await?;
                 Ok(Err(deduction.map_or_else(
                     || NotVoided::Applied { request_id: request_id.clone(), method },
-                    |deduction| NotVoided::Deducted(Box::new(deduction)),
+                    |deduction| NotVoided::Deducted(request_id.clone(), Box::new(deduction)),
                 )))
             })
         })
@@ -125,59 +188,38 @@ impl Deductions {
     }
 }
 
-/// One order on its way through the store.
-struct Deducting {
-    tenant: Tenant,
-    claim: Claim,
-    order: Order,
-    transaction_id: String,
-    now: Time,
+async fn find(
+    connection: &impl mesh::store::Connection,
+    tenant: &Tenant,
+    request_id: &RequestId,
+) -> Result<Option<Deduction>, StoreError> {
+    let Some(change) = made_by(connection, tenant, request_id).await? else { return Ok(None) };
+    if change.kind != Kind::Deduction {
+        return Ok(None);
+    }
+    Ok(with_refunds(connection, tenant, vec![change]).await?.pop())
 }
 
-impl Deducting {
-    async fn run(&self, transaction: &Transaction) -> Result<Decided, StoreError> {
-        claim::once(Some(&self.claim), transaction, self.now, self.carry_out(transaction)).await
-    }
-
-    async fn carry_out(&self, transaction: &Transaction) -> Result<Result<Posted, Refused>, StoreError> {
-        let Order { user_id, amount, .. } = &self.order;
-        let wallet = ledger::lock_wallet(transaction, &self.tenant, user_id, amount.currency()).await?;
-        Ok(match decide(&self.order, wallet.as_ref()) {
-            Err(refused) => Err(refused),
-            Ok(wallet) => Ok(self.apply(transaction, wallet).await?),
-        })
-    }
-
-    async fn apply(&self, transaction: &Transaction, wallet: &Wallet) -> Result<Posted, StoreError> {
-        let movement = Movement {
-            transaction_id: self.transaction_id.clone(),
-            kind: Kind::Deduction,
-            request_id: self.order.request_id.clone(),
-            amount: self.order.amount,
-            purpose: Purpose {
-                api_id: self.order.api_id.clone(),
-                endpoint_id: self.order.endpoint_id.clone(),
-                api_key_id: self.order.api_key_id.clone(),
-                ..Purpose::default()
-            },
-            time: self.now,
-        };
-        ledger::post(transaction, &self.tenant, wallet, &movement).await
-    }
+/// What a request did to a wallet.
+pub(crate) async fn made_by(
+    connection: &impl mesh::store::Connection,
+    tenant: &Tenant,
+    request_id: &RequestId,
+) -> Result<Option<Change>, StoreError> {
+    let Some(posted) = claim::applied::<Posted>(connection, tenant, request_id).await? else { return Ok(None) };
+    ledger::find(connection, tenant, &posted.transaction_id).await
 }
 
-/// The rule of deductions: pure, so that it can decide one order or a batch of them. Whether the order's id was used
-/// before has been looked at already. Answers the wallet that the money comes out of.
-fn decide<'w>(order: &Order, wallet: Option<&'w Wallet>) -> Result<&'w Wallet, Refused> {
-    let Some(wallet) = wallet else {
-        return Err(Refused::NoWallet { user_id: order.user_id.clone(), currency: order.amount.currency() });
+async fn with_refunds(
+    connection: &impl mesh::store::Connection,
+    tenant: &Tenant,
+    changes: Vec<Change>,
+) -> Result<Vec<Deduction>, StoreError> {
+    let ids: Vec<_> = changes.iter().map(|change| (tenant.clone(), change.transaction_id.clone())).collect();
+    let refunded = ledger::refunded(connection, &ids).await?;
+    let of = |change: &Change| {
+        let found = refunded.iter().find(|(_, transaction_id, _)| *transaction_id == change.transaction_id);
+        found.map_or_else(|| Amount::zero(change.currency()), |(_, _, refunded)| *refunded)
     };
-    if wallet.state == WalletState::Frozen {
-        return Err(Refused::WalletFrozen(wallet.user_id.clone()));
-    }
-    let available = wallet.available();
-    if !available.covers(order.amount) {
-        return Err(Refused::InsufficientFunds { balance: wallet.balance, available, required: order.amount });
-    }
-    Ok(wallet)
+    Ok(changes.into_iter().map(|change| Deduction { refunded: of(&change), change }).collect())
 }

@@ -1,6 +1,9 @@
 //! The schema, step by step. A step that has landed never changes.
 
 mod m0001_ledger;
+mod m0002_books;
+mod m0003_holds;
+mod m0004_charges;
 
 use mesh::{
     claim, events,
@@ -10,5 +13,6 @@ use mesh::{
 pub(crate) fn all() -> Vec<Migration> {
     let mut steps = vec![SECRETS, claim::MIGRATION, m0001_ledger::MIGRATION];
     steps.extend(events::MIGRATIONS);
+    steps.extend([m0002_books::MIGRATION, m0003_holds::MIGRATION, m0004_charges::MIGRATION]);
     steps
 }

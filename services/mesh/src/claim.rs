@@ -291,6 +291,26 @@ impl Claim {
     }
 }
 
+/// What was kept under a request id that was carried out, whatever rpc did; `None` where none did, or did something else.
+pub async fn applied<A: DeserializeOwned>(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    request_id: &RequestId,
+) -> Result<Option<A>, StoreError> {
+    #[derive(FromQueryResult)]
+    struct Kept {
+        outcome: String,
+    }
+    let statement = sql(
+        connection,
+        "select outcome from requests where tenant_id = $1 and request_id = $2 and state = 'APPLIED'",
+        [tenant.clone().into(), request_id.clone().into()],
+    );
+    let Some(kept) = Kept::find_by_statement(statement).one(connection).await? else { return Ok(None) };
+    let decision: Decision<A, serde_json::Value> = serde_json::from_str(&kept.outcome)?;
+    Ok(decision.ok())
+}
+
 /// `name=digest`, the digest being the whole SHA-256 of the value in hexadecimal.
 fn field_digest(name: &str, value: &str) -> String {
     format!("{name}={}", hex::encode(Sha256::digest(value.as_bytes())))

@@ -60,6 +60,12 @@ impl Context {
         Self { deadline: Instant::now() + self.remaining() / 2, ..self.clone() }
     }
 
+    /// The same call with this much time from now on: for one of many things that it does for as long as it is open.
+    #[must_use]
+    pub fn within(&self, budget: Duration) -> Self {
+        Self { deadline: Instant::now() + budget, ..self.clone() }
+    }
+
     /// How much time is left.
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())

@@ -143,7 +143,13 @@ pub async fn publish<E: Event>(
 
 /// Writes events down in their order, many with one statement. What holds for [`publish`] holds for each of them.
 pub async fn publish_all(transaction: &Transaction, origin: &Origin, drafts: Vec<Draft>) -> Result<(), StoreError> {
-    outbox::insert(transaction, origin, drafts).await
+    outbox::insert(transaction, drafts.into_iter().map(|draft| (origin.clone(), draft)).collect()).await
+}
+
+/// Writes events of several origins down in their order, with one statement. What holds for [`publish`] holds for each of
+/// them.
+pub async fn publish_each(transaction: &Transaction, drafts: Vec<(Origin, Draft)>) -> Result<(), StoreError> {
+    outbox::insert(transaction, drafts).await
 }
 
 /// The events of a process, before they flow.

@@ -11,7 +11,7 @@ pub use process::{Bound, Parts, Peers, Placement, Plan, Role, Running, ServerSet
 mod stack;
 
 mod serve;
-pub use serve::{BATCH_BYTES, REQUEST_BYTES};
+pub use serve::{Answers, BATCH_BYTES, REQUEST_BYTES, Streams};
 
 mod call;
 pub use call::{CallSettings, Peer, Target, TargetFault, unanswered};
@@ -46,6 +46,7 @@ mod health;
 pub use health::{Life, Phase};
 
 mod status;
+pub use status::Finding;
 
 mod admin;
 

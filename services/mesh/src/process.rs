@@ -21,7 +21,7 @@ use crate::{
     Background, CallSettings, Clock, Target, Telemetry, admin,
     events::{self, EventSettings, Events},
     health::{HealthService, Life, Phase},
-    serve::{self, Serving, accept::Ending},
+    serve::{self, Serving, Streams, accept::Ending},
     status,
     store::{Location, Migration, Store, StoreError},
 };
@@ -240,10 +240,13 @@ impl Bound {
                 peers: peers.clone(),
                 background: background.clone(),
                 telemetry: telemetry.clone(),
+                streams: Streams(life.clone()),
             };
+            let mut services = services(parts.clone())?.with(events::server(name, &parts));
+            let mut checks = vec![events.check(&store)];
+            checks.append(&mut services.checks);
             let status = status::Subject { role: name, parts: &parts, life: &life, began };
-            let every_port = (status.server(vec![events.check(&store)]), events::server(name, &parts, &life));
-            let mut services = services(parts)?.with(every_port.0).with(every_port.1);
+            services = services.with(status.server(checks));
             events.add(name, &store, std::mem::take(&mut services.handlers));
             let routes = with_health_and_reflection(services, &life)?;
             let default_deadline = Duration::from_millis(plan.server.deadline_ms);

@@ -124,6 +124,21 @@ impl Refusal {
         self.0.reason
     }
 
+    /// What a person should read.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What the caller's program may want.
+    pub fn metadata(&self) -> &[(&'static str, String)] {
+        &self.0.metadata
+    }
+
+    /// The fields that are not as they must be.
+    pub fn violations(&self) -> &[Violation] {
+        &self.0.violations
+    }
+
     fn details(&self) -> ErrorDetails {
         let metadata = self.0.metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
         let mut details =

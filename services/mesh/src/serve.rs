@@ -6,6 +6,7 @@ mod deadline;
 mod identity;
 mod metrics;
 mod shape;
+mod streams;
 mod trace;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use crate::{Telemetry, stack::stage};
 pub(crate) use complete::ended;
 pub(crate) use deadline::{GRPC_TIMEOUT, write as write_timeout};
 pub(crate) use identity::TENANT;
+pub use streams::{Answers, Streams};
 pub(crate) use trace::REQUEST_ID;
 
 /// Bytes of the largest request: a batch of 1,000 ids of 128 bytes, and room.

@@ -44,7 +44,7 @@ pub(crate) struct Check {
 
 /// What a look at a part found. The text goes to whoever asked: neither addresses nor statements belong into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Finding {
+pub enum Finding {
     /// All is well.
     Ok,
     /// All is well, and something should be known of it.

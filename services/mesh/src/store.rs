@@ -67,7 +67,7 @@ impl Store {
     }
 
     /// Changes after every commit of a unit of work in this process, and when another process wakes a leader.
-    pub(crate) fn committed(&self) -> watch::Receiver<()> {
+    pub fn committed(&self) -> watch::Receiver<()> {
         self.0.committed.subscribe()
     }
 

@@ -8,8 +8,10 @@ mod currency;
 mod decimal;
 mod fault;
 mod text;
+mod total;
 
 pub use amount::Amount;
 pub use currency::Currency;
 pub use decimal::{Cost, Decimal, Quantity, QuantitySum, UnitPrice};
 pub use fault::Fault;
+pub use total::Total;

@@ -15,14 +15,7 @@
     clippy::unimplemented
 )]
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::future::BoxFuture;
 use mesh::Running;
@@ -44,15 +37,15 @@ use trivet_proto::{
     },
 };
 
+mod load;
 mod stores;
+use load::Load;
 use stores::{channel, on_every_store};
 
 /// Callers at once, row by row.
 const CALLERS: [usize; 3] = [1, 16, 64];
 /// Times that the bare server and ours are asked in turn.
 const ROUNDS: u32 = 5;
-/// Connections that the callers share.
-const CONNECTIONS: usize = 2;
 /// Users whose wallets are charged in turn.
 const USERS: u64 = 100;
 
@@ -104,10 +97,7 @@ impl CatalogService for Bare {
 async fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
     let time = if quick { Duration::from_millis(200) } else { Duration::from_secs(5) };
-    println!(
-        "{:<28} {:>8} {:>10} {:>9} {:>9} {:>12} {:>8}",
-        "", "callers", "calls/s", "p50 ms", "p99 ms", "CPU µs/call", "x bare"
-    );
+    println!("{:<28} {:>8} {} {:>8}", "", "callers", load::COLUMNS, "x bare");
     let product = Product { product_id: "chair".to_owned(), name: "Chair".to_owned(), ..Product::default() };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let bare = listener.local_addr().unwrap();
@@ -126,7 +116,7 @@ async fn house(database: &str, running: &Running, bare: SocketAddr, time: Durati
         for _ in 0..ROUNDS {
             let bare = get_product(bare, callers, time / ROUNDS).await;
             let mut row = get_product(running.addresses["product"], callers, time / ROUNDS).await;
-            row.of_bare = row.calls_per_second / bare.calls_per_second;
+            row.of_bare = row.load.calls_per_second / bare.load.calls_per_second;
             theirs.push(bare);
             ours.push(row);
         }
@@ -134,7 +124,7 @@ async fn house(database: &str, running: &Running, bare: SocketAddr, time: Durati
         bare.print("bare tonic GetProduct", callers);
         middle(ours).print(&format!("{database} GetProduct"), callers);
         let mut row = deduct(running.addresses["billing"], callers, time).await;
-        row.of_bare = row.calls_per_second / bare.calls_per_second;
+        row.of_bare = row.load.calls_per_second / bare.load.calls_per_second;
         row.print(&format!("{database} Deduct"), callers);
     }
 }
@@ -194,66 +184,21 @@ async fn deduct(address: SocketAddr, callers: usize, time: Duration) -> Row {
 
 /// What a row of the report shows.
 struct Row {
-    calls_per_second: f64,
-    p50: Duration,
-    p99: Duration,
-    cpu_per_call: Option<Duration>,
+    load: Load,
     /// Its calls per second in those of the bare server.
     of_bare: f64,
 }
 
 impl Row {
     fn print(&self, what: &str, callers: usize) {
-        let cpu = self.cpu_per_call.map_or("-".to_owned(), |cpu| format!("{:.1}", cpu.as_secs_f64() * 1e6));
-        println!(
-            "{what:<28} {callers:>8} {:>10.0} {:>9.3} {:>9.3} {cpu:>12} {:>8.3}",
-            self.calls_per_second,
-            self.p50.as_secs_f64() * 1e3,
-            self.p99.as_secs_f64() * 1e3,
-            self.of_bare,
-        );
+        println!("{what:<28} {callers:>8} {} {:>8.3}", self.load.columns(), self.of_bare);
     }
 }
 
-/// Calls as fast as `callers` can for `time`, after a tenth of it to warm up.
+/// Calls as fast as `callers` can for `time`.
 async fn measure<F>(address: SocketAddr, callers: usize, time: Duration, call: F) -> Row
 where
     F: AsyncFn(Channel, u64) -> Result<(), Status>,
 {
-    let channels: Vec<Channel> = (0..CONNECTIONS).map(|_| channel(address)).collect();
-    let number = Arc::new(AtomicU64::new(0));
-    let round = async |time: Duration| {
-        let end = Instant::now() + time;
-        let one = async |caller: usize| {
-            let mut taken = Vec::new();
-            while Instant::now() < end {
-                let began = Instant::now();
-                call(channels[caller % CONNECTIONS].clone(), number.fetch_add(1, Ordering::Relaxed)).await.unwrap();
-                taken.push(began.elapsed());
-            }
-            taken
-        };
-        futures_util::future::join_all((0..callers).map(one)).await.concat()
-    };
-    round(time / 10).await;
-    let (began, cpu) = (Instant::now(), cpu_time());
-    let mut taken = round(time).await;
-    let elapsed = began.elapsed();
-    let spent = cpu_time().zip(cpu).map(|(after, before)| after.saturating_sub(before));
-    taken.sort_unstable();
-    Row {
-        calls_per_second: taken.len() as f64 / elapsed.as_secs_f64(),
-        p50: taken[taken.len() / 2],
-        p99: taken[taken.len() * 99 / 100],
-        cpu_per_call: spent.map(|spent| spent / u32::try_from(taken.len()).unwrap()),
-        of_bare: 1.0,
-    }
-}
-
-/// What this process has used of all processors, as far as the system tells (Linux: proc(5), in ticks of 10 ms).
-fn cpu_time() -> Option<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some(Duration::from_millis(ticks * 10))
+    Row { load: load::measure(address, callers, time, load::process_time, call).await, of_bare: 1.0 }
 }

@@ -51,6 +51,9 @@ const LANDED: &[(&str, &str, &str)] = &[
     ("billing", "m0000_outbox_order", "8788cbe71d740e25"),
     ("billing", "m0000_inbox", "b5b924b47fdaa94c"),
     ("billing", "m0000_letters", "457fcc889f4c8747"),
+    ("billing", "m0002_books", "29246dd4fa9802c1"),
+    ("billing", "m0003_holds", "fdc1d412b7a475ec"),
+    ("billing", "m0004_charges", "c8192cf506fa7798"),
 ];
 
 /// The root of the repository.

@@ -1,42 +1,86 @@
-//! BillingService on the wire.
+//! BillingService on the wire: deductions here, refunds and holds beside their rules.
 
-use mesh::{Fields, Parts, REQUEST_BYTES, Reason, Refusal, RequestId, Slug, UserId, open, text};
-use money::Amount;
-use tonic::{Request, Response, Status, async_trait};
+mod read;
+mod stream;
+mod write;
+
+use mesh::{Answers, BATCH_BYTES, Context, Parts, Refusal, StoreError, Streams, TokenKey, open, page};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 use trivet_proto::billing::v1::{
-    self as wire, DeductRequest, DeductResponse, GetDeductionRequest, GetDeductionResponse, Settlement,
-    SettlementState, VoidRequestRequest, VoidRequestResponse,
+    BatchDeductRequest, BatchDeductResponse, CaptureHoldRequest, CaptureHoldResponse, DeductRequest, DeductResponse,
+    DeductionResult, GetDeductionRequest, GetDeductionResponse, GetHoldRequest, GetHoldResponse, ListDeductionsRequest,
+    ListDeductionsResponse, ListHoldsRequest, ListHoldsResponse, PlaceHoldRequest, PlaceHoldResponse, RefundRequest,
+    RefundResponse, ReleaseHoldRequest, ReleaseHoldResponse, StreamDeductRequest, StreamDeductResponse,
+    VoidRequestRequest, VoidRequestResponse,
     billing_service_server::{BillingService, BillingServiceServer},
 };
 
-use super::{Deductions, NotVoided, Order, Refused};
+use super::{Cursor, Deduct, Deductions};
 use crate::{
-    ledger::{Posted, Record},
-    wallet::{no_wallet, read_amount},
+    book::{Books, NotCarriedOut, Order, Posted, Stopped, one},
+    hold::{self, Holds},
+    refund,
 };
+use write::{carried_out, deduction_message, no_deduction, refused_one};
 
-/// Characters of the reason why a request is voided.
-const REASON_LIMIT: usize = 500;
-
-/// BillingService over this store.
-pub(crate) fn server(parts: &Parts) -> BillingServiceServer<Rpc> {
-    let deductions = Deductions { store: parts.store.clone(), clock: parts.clock.clone() };
-    BillingServiceServer::new(Rpc { deductions }).max_decoding_message_size(REQUEST_BYTES)
+/// BillingService over these books.
+pub(crate) fn server(parts: &Parts, books: &Books) -> BillingServiceServer<Rpc> {
+    let rpc = Rpc {
+        deductions: Deductions { books: books.clone() },
+        holds: Holds { books: books.clone() },
+        books: books.clone(),
+        tokens: parts.tokens.clone(),
+        streams: parts.streams.clone(),
+    };
+    BillingServiceServer::new(rpc).max_decoding_message_size(BATCH_BYTES)
 }
 
 pub(crate) struct Rpc {
     deductions: Deductions,
+    holds: Holds,
+    books: Books,
+    tokens: TokenKey,
+    streams: Streams,
 }
 
 #[async_trait]
 impl BillingService for Rpc {
     async fn deduct(&self, request: Request<DeductRequest>) -> Result<Response<DeductResponse>, Status> {
         let (context, asked) = open(request)?;
-        let order = order(&asked)?;
-        let (decided, already_processed) = self.deductions.deduct(&context, order.clone(), asked.validate_only).await?;
-        let rehearsal = asked.validate_only && !already_processed;
-        let deduction = Some(deduction_message(order, decided?, rehearsal));
+        let rehearsal = asked.validate_only;
+        let deduct = read::order(&read::one(asked))?;
+        let (posted, already_processed) =
+            self.books.carry_out(&context, Order::Deduct(deduct.clone()), rehearsal).await?;
+        let deduction = Some(deduction_message(&deduct, posted, rehearsal && !already_processed));
         Ok(Response::new(DeductResponse { deduction, already_processed }))
+    }
+
+    async fn batch_deduct(
+        &self,
+        request: Request<BatchDeductRequest>,
+    ) -> Result<Response<BatchDeductResponse>, Status> {
+        let (context, asked) = open(request)?;
+        let (atomic, rehearsal) = (asked.atomic, asked.validate_only);
+        let batch = read::batch(&asked.deductions)?;
+        let results = if atomic {
+            self.together(&context, batch.whole()?, rehearsal).await?
+        } else if rehearsal {
+            self.rehearse(&context, batch.orders).await?
+        } else {
+            self.each(&context, batch.orders).await?
+        };
+        Ok(Response::new(BatchDeductResponse { results }))
+    }
+
+    type StreamDeductStream = Answers<StreamDeductResponse>;
+
+    async fn stream_deduct(
+        &self,
+        request: Request<Streaming<StreamDeductRequest>>,
+    ) -> Result<Response<Self::StreamDeductStream>, Status> {
+        let (context, orders) = open(request)?;
+        let answers = stream::carry_out(self.books.clone(), context.clone(), orders);
+        Ok(self.streams.answer(context, "/trivet.billing.v1.BillingService/StreamDeduct", answers))
     }
 
     async fn get_deduction(
@@ -44,14 +88,54 @@ impl BillingService for Rpc {
         request: Request<GetDeductionRequest>,
     ) -> Result<Response<GetDeductionResponse>, Status> {
         let (context, asked) = open(request)?;
-        let mut fields = Fields::default();
-        let request_id = fields.read("request_id", RequestId::parse(&asked.request_id));
-        let (request_id,) = fields.finish((request_id,))?;
-        let deduction = self.deductions.find(&context, &request_id).await?.ok_or_else(|| {
-            Refusal::new(Reason::DeductionNotFound, format!("no deduction was made under {request_id} yet"))
-                .about("trivet.billing.v1.Deduction", &request_id)
-        })?;
+        let request_id = read::request_id(&asked.request_id)?;
+        let deduction = self.deductions.find(&context, &request_id).await?.ok_or_else(|| no_deduction(&request_id))?;
         Ok(Response::new(GetDeductionResponse { deduction: Some(deduction.into()) }))
+    }
+
+    async fn list_deductions(
+        &self,
+        request: Request<ListDeductionsRequest>,
+    ) -> Result<Response<ListDeductionsResponse>, Status> {
+        let (context, asked) = open(request)?;
+        let (filter, size) = read::filter(&asked)?;
+        let listing = self.tokens.listing("ListDeductions", &context.tenant, &filter)?;
+        let after: Option<Cursor> = listing.open(&asked.page_token)?;
+        let mut deductions = self.deductions.list(&context, &filter, after.as_ref(), page::rows(size)).await?;
+        let next_page_token = listing.cut(&mut deductions, size, Cursor::of)?;
+        let total_size = if asked.with_total { Some(self.deductions.count(&context, &filter).await?) } else { None };
+        let deductions = deductions.into_iter().map(Into::into).collect();
+        Ok(Response::new(ListDeductionsResponse { deductions, next_page_token, total_size }))
+    }
+
+    async fn refund(&self, request: Request<RefundRequest>) -> Result<Response<RefundResponse>, Status> {
+        refund::refund(&self.books, request).await
+    }
+
+    async fn place_hold(&self, request: Request<PlaceHoldRequest>) -> Result<Response<PlaceHoldResponse>, Status> {
+        hold::place_hold(&self.books, request).await
+    }
+
+    async fn capture_hold(
+        &self,
+        request: Request<CaptureHoldRequest>,
+    ) -> Result<Response<CaptureHoldResponse>, Status> {
+        hold::capture_hold(&self.holds, request).await
+    }
+
+    async fn release_hold(
+        &self,
+        request: Request<ReleaseHoldRequest>,
+    ) -> Result<Response<ReleaseHoldResponse>, Status> {
+        hold::release_hold(&self.holds, request).await
+    }
+
+    async fn get_hold(&self, request: Request<GetHoldRequest>) -> Result<Response<GetHoldResponse>, Status> {
+        hold::get_hold(&self.holds, request).await
+    }
+
+    async fn list_holds(&self, request: Request<ListHoldsRequest>) -> Result<Response<ListHoldsResponse>, Status> {
+        hold::list_holds(&self.holds, &self.tokens, request).await
     }
 
     async fn void_request(
@@ -59,10 +143,7 @@ impl BillingService for Rpc {
         request: Request<VoidRequestRequest>,
     ) -> Result<Response<VoidRequestResponse>, Status> {
         let (context, asked) = open(request)?;
-        let mut fields = Fields::default();
-        let request_id = fields.read("request_id", RequestId::parse(&asked.request_id));
-        let reason = fields.read("reason", text::optional_line(&asked.reason, REASON_LIMIT));
-        let (request_id, reason) = fields.finish((request_id, reason))?;
+        let (request_id, reason) = read::voiding(&asked)?;
         let (since, already_processed) = self.deductions.void(&context, request_id, reason).await??;
         Ok(Response::new(VoidRequestResponse {
             request_id: asked.request_id,
@@ -72,102 +153,77 @@ impl BillingService for Rpc {
     }
 }
 
-fn order(asked: &DeductRequest) -> Result<Order, Refusal> {
-    let mut fields = Fields::default();
-    let request_id = fields.read("request_id", RequestId::parse(&asked.request_id));
-    let user_id = fields.read("user_id", UserId::parse(&asked.user_id));
-    let api_id = fields.read("api_id", Slug::parse_optional(&asked.api_id));
-    let endpoint_id = fields.read("endpoint_id", Slug::parse_optional(&asked.endpoint_id));
-    let api_key_id = fields.read("api_key_id", Slug::parse_optional(&asked.api_key_id));
-    let amount = read_amount(&mut fields, &asked.currency, &asked.amount);
-    let parts = (request_id, user_id, api_id, endpoint_id, api_key_id, amount);
-    let (request_id, user_id, api_id, endpoint_id, api_key_id, amount) = fields.finish(parts)?;
-    Ok(Order { request_id, user_id, amount, api_id, endpoint_id, api_key_id })
-}
-
-fn deduction_message(order: Order, posted: Posted, rehearsal: bool) -> wire::Deduction {
-    let text = |slug: Option<Slug>| slug.map(Slug::into_string).unwrap_or_default();
-    wire::Deduction {
-        transaction_id: if rehearsal { String::new() } else { posted.transaction_id },
-        request_id: order.request_id.into_string(),
-        user_id: order.user_id.into_string(),
-        api_id: text(order.api_id),
-        endpoint_id: text(order.endpoint_id),
-        api_key_id: text(order.api_key_id),
-        currency: order.amount.currency().code().to_owned(),
-        amount: order.amount.to_wire(),
-        balance_after: posted.balance_after.to_wire(),
-        wallet_version: posted.wallet_version,
-        create_time: (!rehearsal).then(|| posted.time.to_wire()),
-        settlement: Some(not_settled()),
-        refunded_amount: Amount::zero(order.amount.currency()).to_wire(),
-    }
-}
-
-impl From<Record> for wire::Deduction {
-    fn from(record: Record) -> Self {
-        let currency = record.change.currency();
-        // A deduction's change is negative and never the least i64: it was a positive amount once.
-        let taken = record.change.negated().unwrap_or(record.change);
-        Self {
-            transaction_id: record.transaction_id,
-            request_id: record.request_id.into_string(),
-            user_id: record.user_id.into_string(),
-            api_id: record.api_id,
-            endpoint_id: record.endpoint_id,
-            api_key_id: record.api_key_id,
-            currency: currency.code().to_owned(),
-            amount: taken.to_wire(),
-            balance_after: record.balance_after.to_wire(),
-            wallet_version: record.wallet_version,
-            create_time: Some(record.create_time.to_wire()),
-            settlement: Some(not_settled()),
-            refunded_amount: Amount::zero(currency).to_wire(),
-        }
-    }
-}
-
-/// Nothing is settled outside of this ledger yet.
-fn not_settled() -> Settlement {
-    Settlement { state: SettlementState::NotRequired.into(), ..Settlement::default() }
-}
-
-impl From<Refused> for Status {
-    fn from(refused: Refused) -> Self {
-        match &refused {
-            Refused::RequestId(taken) => taken.clone().into(),
-            Refused::NoWallet { user_id, currency } => no_wallet(user_id, *currency),
-            Refused::WalletFrozen(user_id) => {
-                Refusal::new(Reason::WalletFrozen, &refused).about("trivet.billing.v1.Wallet", user_id)
-            }
-            Refused::InsufficientFunds { balance, available, required } => {
-                Refusal::new(Reason::InsufficientFunds, &refused)
-                    .with("currency", required.currency())
-                    .with("balance", balance)
-                    .with("available", available)
-                    .with("required", required)
-            }
-        }
-        .into()
-    }
-}
-
-impl From<NotVoided> for Status {
-    fn from(not_voided: NotVoided) -> Self {
-        let about = |message, request_id: &RequestId| {
-            Refusal::new(Reason::AlreadyApplied, message).about("trivet.dev/Request", request_id)
+impl Rpc {
+    /// Carries out all orders or none.
+    async fn together(
+        &self,
+        context: &Context,
+        deducts: Vec<Deduct>,
+        rehearsal: bool,
+    ) -> Result<Vec<DeductionResult>, Status> {
+        let orders = deducts.iter().cloned().map(Order::Deduct).collect();
+        let decided = if rehearsal {
+            self.books.rehearse(context, orders).await?
+        } else {
+            self.books.hand_in(context, orders)?.answer().await?
         };
-        match not_voided {
-            NotVoided::Deducted(record) => {
-                let message = format!("request id {} took money already; refund it instead", record.request_id);
-                let refusal = about(message, &record.request_id).with("transaction_id", &record.transaction_id);
-                refusal.attach("trivet.billing.v1.Deduction", &wire::Deduction::from(*record))
+        let posted = decided.map_err(|Stopped { index, refused }| Refusal::from(refused).with("index", index))?;
+        let answer = |(deduct, (posted, before)): (&Deduct, (Posted, bool))| {
+            if !rehearsal {
+                self.books.carried_out("BatchDeduct", before);
             }
-            NotVoided::Applied { request_id, method } => {
-                about(format!("request id {request_id} was carried out already, as a {method}"), &request_id)
-                    .with("method", method)
-            }
+            carried_out(deduction_message(deduct, posted, rehearsal && !before), before)
+        };
+        Ok(deducts.iter().zip(posted).map(answer).collect())
+    }
+
+    /// Carries out each order by itself.
+    async fn each(
+        &self,
+        context: &Context,
+        orders: Vec<Result<Deduct, Refusal>>,
+    ) -> Result<Vec<DeductionResult>, Status> {
+        // Handed in all before the first is waited for, so that they are committed together.
+        let mut pending = Vec::with_capacity(orders.len());
+        for order in orders {
+            pending.push(match order {
+                Ok(deduct) => {
+                    let order = Order::Deduct(deduct.clone());
+                    Ok((deduct, self.books.hand_in_with_room(context, order).await?))
+                }
+                Err(refusal) => Err(refusal),
+            });
         }
-        .into()
+        let mut results = Vec::with_capacity(pending.len());
+        for pending in pending {
+            results.push(match pending {
+                Ok((deduct, pending)) => write::outcome(&self.books, "BatchDeduct", &deduct, pending.answer().await?)?,
+                Err(refusal) => refused_one(&refusal),
+            });
+        }
+        Ok(results)
+    }
+
+    /// Says what would become of each order after the ones before it.
+    async fn rehearse(
+        &self,
+        context: &Context,
+        orders: Vec<Result<Deduct, Refusal>>,
+    ) -> Result<Vec<DeductionResult>, Status> {
+        let good = orders.iter().flatten().cloned().map(Order::Deduct).collect();
+        let mut decided = self.books.rehearse_each(context, good).await?.into_iter();
+        let mut results = Vec::with_capacity(orders.len());
+        for order in orders {
+            results.push(match order {
+                Ok(deduct) => match decided.next().map(one) {
+                    Some(Ok((posted, before))) => carried_out(deduction_message(&deduct, posted, !before), before),
+                    Some(Err(NotCarriedOut::Refused(refused))) => refused_one(&refused.into()),
+                    Some(Err(error)) => return Err(error.into()),
+                    None => return Err(StoreError::Impossible("an order has no answer").into()),
+                },
+                Err(refusal) => refused_one(&refusal),
+            });
+        }
+        Ok(results)
     }
 }

@@ -1,4 +1,4 @@
-//! What account's events do to wallets.
+//! What wallets hear of the other services.
 
 use mesh::{
     UserId,
@@ -10,8 +10,8 @@ use trivet_proto::account::v1::UserDeleted;
 use crate::ledger;
 
 /// Only what ends an account is heard: a wallet does not thaw by itself when somebody comes back.
-pub(crate) fn handlers() -> Handlers {
-    Handlers::default().on(deleted)
+pub(crate) fn handlers(handlers: Handlers) -> Handlers {
+    handlers.on(deleted)
 }
 
 /// Whoever is gone spends nothing any more. What was theirs stays where it is.

@@ -1,10 +1,13 @@
 //! WalletService on the wire.
 
+mod read;
+mod write;
+
+use futures_util::{StreamExt as _, stream};
 use mesh::{
-    Context, Fields, Parts, Peer, REQUEST_BYTES, Reason, Refusal, RequestId, StartError, TokenKey, UserId, open, page,
-    text, unanswered,
+    Answers, Context, Parts, Peer, REQUEST_BYTES, Reason, StartError, Streams, TokenKey, UserId, open, page, unanswered,
 };
-use money::{Amount, Currency, Fault};
+use money::Currency;
 use tonic::{Request, Response, Status, async_trait};
 use tonic_types::StatusExt as _;
 use trivet_proto::{
@@ -12,24 +15,29 @@ use trivet_proto::{
         AccountStatus, GetAccountRequest, account_service_client::AccountServiceClient, get_account_request,
     },
     billing::v1::{
-        self as wire, GetWalletRequest, GetWalletResponse, ListTransactionsRequest, ListTransactionsResponse,
-        RecordPaymentRequest, RecordPaymentResponse, TransactionKind,
+        FreezeWalletRequest, FreezeWalletResponse, GetStatementRequest, GetStatementResponse, GetWalletRequest,
+        GetWalletResponse, ListTransactionsRequest, ListTransactionsResponse, RecordPaymentRequest,
+        RecordPaymentResponse, UnfreezeWalletRequest, UnfreezeWalletResponse, WatchWalletRequest, WatchWalletResponse,
         wallet_service_server::{WalletService, WalletServiceServer},
     },
 };
 
-use super::{Payment, Refused, Standing, Wallets};
-use crate::ledger::{Kind, Posted, Record, Wallet, WalletState};
+use super::{Payment, Standing, Wallets, key, watch::Watch};
+use crate::{
+    book::{Books, Order, no_wallet},
+    ledger::Wallet,
+};
+pub(crate) use {
+    read::{read_amount, read_amount_in, read_amount_of_any},
+    write::transaction_message,
+};
 
-/// Characters of a provider's name, and of its own reference for a payment.
-const PROVIDER_LIMIT: usize = 128;
-const REFERENCE_LIMIT: usize = 256;
-
-/// WalletService over this store, asking account who is active.
-pub(crate) fn server(parts: &Parts) -> Result<WalletServiceServer<Rpc>, StartError> {
+/// WalletService over these books, asking account who is active.
+pub(crate) fn server(parts: &Parts, books: &Books) -> Result<WalletServiceServer<Rpc>, StartError> {
     let rpc = Rpc {
-        wallets: Wallets { store: parts.store.clone(), clock: parts.clock.clone() },
+        wallets: Wallets { books: books.clone() },
         tokens: parts.tokens.clone(),
+        streams: parts.streams.clone(),
         accounts: AccountServiceClient::new(parts.peers.get("account")?),
     };
     Ok(WalletServiceServer::new(rpc).max_decoding_message_size(REQUEST_BYTES))
@@ -38,6 +46,7 @@ pub(crate) fn server(parts: &Parts) -> Result<WalletServiceServer<Rpc>, StartErr
 pub(crate) struct Rpc {
     wallets: Wallets,
     tokens: TokenKey,
+    streams: Streams,
     accounts: AccountServiceClient<Peer>,
 }
 
@@ -48,22 +57,25 @@ impl WalletService for Rpc {
         request: Request<RecordPaymentRequest>,
     ) -> Result<Response<RecordPaymentResponse>, Status> {
         let (context, asked) = open(request)?;
-        let payment = payment(&asked)?;
+        let payment = read::payment(&asked)?;
         // What was answered once is answered again, whatever has become of the account.
-        let (decided, already_processed) = if let Some(decided) = self.wallets.seen(&context, &payment).await? {
-            decided
+        let (posted, already_processed) = if let Some(decided) = self.wallets.seen(&context, &payment).await? {
+            let posted = decided?;
+            self.wallets.books.carried_out("RecordPayment", true);
+            (posted, true)
         } else {
             let standing = self.standing(&context, &payment.user_id).await?;
-            self.wallets.pay(&context, payment.clone(), standing, asked.validate_only).await?
+            let order = Order::Pay(Payment { standing, ..payment.clone() });
+            self.wallets.books.carry_out(&context, order, asked.validate_only).await?
         };
         let rehearsal = asked.validate_only && !already_processed;
-        let payment = Some(payment_message(payment, decided?, rehearsal));
+        let payment = Some(write::payment(payment, posted, rehearsal));
         Ok(Response::new(RecordPaymentResponse { payment, already_processed }))
     }
 
     async fn get_wallet(&self, request: Request<GetWalletRequest>) -> Result<Response<GetWalletResponse>, Status> {
         let (context, asked) = open(request)?;
-        let wallet = self.wallet(&context, &asked.user_id, &asked.currency).await?;
+        let (_, wallet) = self.wallet(&context, read::key(&asked.user_id, &asked.currency)?).await?;
         Ok(Response::new(GetWalletResponse { wallet: Some(wallet.into()) }))
     }
 
@@ -72,36 +84,90 @@ impl WalletService for Rpc {
         request: Request<ListTransactionsRequest>,
     ) -> Result<Response<ListTransactionsResponse>, Status> {
         let (context, asked) = open(request)?;
-        let mut fields = Fields::default();
-        let size = fields.read("page_size", page::size(asked.page_size));
-        let user_id = fields.read("user_id", UserId::parse(&asked.user_id));
-        let currency = fields.read("currency", Currency::parse(&asked.currency));
-        let (size, user_id, currency) = fields.finish((size, user_id, currency))?;
+        let (size, user_id, currency) = read::listing(&asked)?;
         let arguments = (&user_id, currency.code());
         let listing = self.tokens.listing("ListTransactions", &context.tenant, &arguments)?;
         let before: Option<i64> = listing.open(&asked.page_token)?;
-        let wallet = self.wallets.find(&context, &user_id, currency).await?;
-        let wallet = wallet.ok_or_else(|| no_wallet(&user_id, currency))?;
-        let mut records = self.wallets.changes(&context, &wallet, before, page::rows(size)).await?;
-        let next_page_token = listing.cut(&mut records, size, |record| record.wallet_version)?;
+        let (_, wallet) = self.wallet(&context, (user_id, currency)).await?;
+        let mut changes = self.wallets.changes(&context, &wallet, before, page::rows(size)).await?;
+        let next_page_token = listing.cut(&mut changes, size, |change| change.wallet_version)?;
         Ok(Response::new(ListTransactionsResponse {
             currency: currency.code().to_owned(),
-            transactions: records.into_iter().map(Into::into).collect(),
+            transactions: changes.into_iter().map(transaction_message).collect::<Result<_, _>>()?,
             next_page_token,
             // Versions count a wallet's changes without a gap: their number is the last one.
             total_size: asked.with_total.then_some(wallet.version),
         }))
     }
+
+    async fn freeze_wallet(
+        &self,
+        request: Request<FreezeWalletRequest>,
+    ) -> Result<Response<FreezeWalletResponse>, Status> {
+        let (context, asked) = open(request)?;
+        let wallet = self.freeze(&context, read::key(&asked.user_id, &asked.currency)?, true).await?;
+        Ok(Response::new(FreezeWalletResponse { wallet: Some(wallet.into()) }))
+    }
+
+    async fn unfreeze_wallet(
+        &self,
+        request: Request<UnfreezeWalletRequest>,
+    ) -> Result<Response<UnfreezeWalletResponse>, Status> {
+        let (context, asked) = open(request)?;
+        let wallet = self.freeze(&context, read::key(&asked.user_id, &asked.currency)?, false).await?;
+        Ok(Response::new(UnfreezeWalletResponse { wallet: Some(wallet.into()) }))
+    }
+
+    type WatchWalletStream = Answers<WatchWalletResponse>;
+
+    async fn watch_wallet(
+        &self,
+        request: Request<WatchWalletRequest>,
+    ) -> Result<Response<Self::WatchWalletStream>, Status> {
+        let (context, asked) = open(request)?;
+        let (key, wallet) = self.wallet(&context, read::key(&asked.user_id, &asked.currency)?).await?;
+        let first = WatchWalletResponse { wallet: Some(wallet.clone().into()), transaction: None };
+        let watch = Watch::new(&self.wallets.books, key, wallet);
+        let changes = stream::try_unfold(watch, async |mut watch| {
+            let (wallet, change) = watch.next().await?;
+            let transaction = change.map(transaction_message).transpose()?;
+            Ok(Some((WatchWalletResponse { wallet: Some(wallet.into()), transaction }, watch)))
+        });
+        let answers = stream::once(std::future::ready(Ok(first))).chain(changes);
+        Ok(self.streams.answer(context, "/trivet.billing.v1.WalletService/WatchWallet", answers))
+    }
+
+    async fn get_statement(
+        &self,
+        request: Request<GetStatementRequest>,
+    ) -> Result<Response<GetStatementResponse>, Status> {
+        let (context, asked) = open(request)?;
+        let ((user_id, currency), stretch) = read::statement(&asked)?;
+        let statement = self.wallets.statement(&context, (&user_id, currency), stretch).await?;
+        let statement = statement.ok_or_else(|| no_wallet(&user_id, currency))?;
+        Ok(Response::new(write::statement(currency, statement)))
+    }
 }
 
 impl Rpc {
-    async fn wallet(&self, context: &Context, user_id: &str, currency: &str) -> Result<Wallet, Status> {
-        let mut fields = Fields::default();
-        let user_id = fields.read("user_id", UserId::parse(user_id));
-        let currency = fields.read("currency", Currency::parse(currency));
-        let (user_id, currency) = fields.finish((user_id, currency))?;
+    async fn wallet(
+        &self,
+        context: &Context,
+        (user_id, currency): (UserId, Currency),
+    ) -> Result<(crate::ledger::WalletKey, Wallet), Status> {
         let wallet = self.wallets.find(context, &user_id, currency).await?;
-        wallet.ok_or_else(|| no_wallet(&user_id, currency).into())
+        let wallet = wallet.ok_or_else(|| no_wallet(&user_id, currency))?;
+        Ok((key(context, &user_id, currency), wallet))
+    }
+
+    async fn freeze(
+        &self,
+        context: &Context,
+        (user_id, currency): (UserId, Currency),
+        frozen: bool,
+    ) -> Result<Wallet, Status> {
+        let wallet = self.wallets.freeze(context, (&user_id, currency), frozen).await?;
+        Ok(wallet.ok_or_else(|| no_wallet(&user_id, currency))?)
     }
 
     /// Asks account how the user stands. If that cannot be known, nothing is written.
@@ -123,113 +189,5 @@ impl Rpc {
                 _ => Err(unanswered(context, "account", &status).into()),
             },
         }
-    }
-}
-
-fn payment(asked: &RecordPaymentRequest) -> Result<Payment, Refusal> {
-    let mut fields = Fields::default();
-    let request_id = fields.read("request_id", RequestId::parse(&asked.request_id));
-    let user_id = fields.read("user_id", UserId::parse(&asked.user_id));
-    let amount = read_amount(&mut fields, &asked.currency, &asked.amount);
-    let provider = fields.read("provider", text::line(&asked.provider, PROVIDER_LIMIT));
-    let reference = fields.read("provider_reference", text::optional_line(&asked.provider_reference, REFERENCE_LIMIT));
-    let parts = (request_id, user_id, amount, provider, reference);
-    let (request_id, user_id, amount, provider, provider_reference) = fields.finish(parts)?;
-    Ok(Payment { request_id, user_id, amount, provider, provider_reference })
-}
-
-/// A positive amount in a currency. Where the currency is none, the amount is still looked at as far as it can be.
-pub(crate) fn read_amount(fields: &mut Fields, currency: &str, amount: &str) -> Option<Amount> {
-    if let Some(currency) = fields.read("currency", Currency::parse(currency)) {
-        return fields.read("amount", Amount::parse_positive(currency, amount));
-    }
-    if let Err(fault @ (Fault::Empty | Fault::TooLong { .. } | Fault::NotDecimal)) =
-        Amount::parse(Currency::USDC, amount)
-    {
-        fields.refuse("amount", fault);
-    }
-    None
-}
-
-pub(crate) fn no_wallet(user_id: &UserId, currency: Currency) -> Refusal {
-    Refusal::new(Reason::WalletNotFound, format!("{user_id} has no wallet in {currency}"))
-        .about("trivet.billing.v1.Wallet", format!("{user_id}/{currency}"))
-}
-
-fn payment_message(payment: Payment, posted: Posted, rehearsal: bool) -> wire::Payment {
-    wire::Payment {
-        transaction_id: if rehearsal { String::new() } else { posted.transaction_id },
-        request_id: payment.request_id.into_string(),
-        user_id: payment.user_id.into_string(),
-        currency: payment.amount.currency().code().to_owned(),
-        amount: payment.amount.to_wire(),
-        provider: payment.provider,
-        provider_reference: payment.provider_reference,
-        balance_after: posted.balance_after.to_wire(),
-        wallet_version: posted.wallet_version,
-        create_time: (!rehearsal).then(|| posted.time.to_wire()),
-    }
-}
-
-impl From<Wallet> for wire::Wallet {
-    fn from(wallet: Wallet) -> Self {
-        let available = wallet.available();
-        let state = match wallet.state {
-            WalletState::Active => wire::WalletState::Active,
-            WalletState::Frozen => wire::WalletState::Frozen,
-        };
-        Self {
-            user_id: wallet.user_id.into_string(),
-            currency: wallet.balance.currency().code().to_owned(),
-            balance: wallet.balance.to_wire(),
-            held: wallet.held.to_wire(),
-            available: available.to_wire(),
-            sequence: wallet.version,
-            state: state.into(),
-            create_time: Some(wallet.create_time.to_wire()),
-            update_time: Some(wallet.update_time.to_wire()),
-        }
-    }
-}
-
-impl From<Record> for wire::WalletTransaction {
-    fn from(record: Record) -> Self {
-        let kind = match record.kind {
-            Kind::Payment => TransactionKind::Payment,
-            Kind::Deduction => TransactionKind::Deduction,
-        };
-        Self {
-            transaction_id: record.transaction_id,
-            kind: kind.into(),
-            request_id: record.request_id.into_string(),
-            amount: record.change.to_wire(),
-            balance_after: record.balance_after.to_wire(),
-            available_after: record.available_after.to_wire(),
-            wallet_version: record.wallet_version,
-            create_time: Some(record.create_time.to_wire()),
-            api_id: record.api_id,
-            endpoint_id: record.endpoint_id,
-            api_key_id: record.api_key_id,
-            provider: record.provider,
-            provider_reference: record.provider_reference,
-        }
-    }
-}
-
-impl From<Refused> for Status {
-    fn from(refused: Refused) -> Self {
-        let about =
-            |reason, user_id: &UserId| Refusal::new(reason, &refused).about("trivet.account.v1.Account", user_id);
-        match &refused {
-            Refused::RequestId(taken) => taken.clone().into(),
-            Refused::NoAccount(user_id) => about(Reason::AccountNotFound, user_id),
-            Refused::AccountSuspended(user_id) => about(Reason::AccountSuspended, user_id),
-            Refused::AccountDeleted(user_id) => about(Reason::AccountDeleted, user_id),
-            Refused::AccountErased(user_id) => about(Reason::AccountErased, user_id),
-            Refused::BalanceLimit { balance, .. } => {
-                Refusal::new(Reason::BalanceLimit, &refused).with("balance", balance)
-            }
-        }
-        .into()
     }
 }

@@ -4,14 +4,16 @@ use super::*;
 
 fn check(balance: i64, amount: i64, standing: Standing, expected: &str) {
     let usdc = |minor| Amount::from_minor(Currency::USDC, minor);
-    let user_id = UserId::parse("ada").unwrap();
-    let wallet =
-        Wallet { balance: usdc(balance), ..Wallet::empty(user_id.clone(), Currency::USDC, Time::from_micros(0)) };
-    let request_id = RequestId::parse("pay_1").unwrap();
-    let (provider, provider_reference) = ("bank".to_owned(), String::new());
-    let payment = Payment { request_id, user_id, amount: usdc(amount), provider, provider_reference };
-    let outcome =
-        decide(&payment, standing, &wallet).map_or_else(|refused| refused.to_string(), |()| "taken".to_owned());
+    let payment = Payment {
+        request_id: RequestId::parse("pay_1").unwrap(),
+        user_id: UserId::parse("ada").unwrap(),
+        amount: usdc(amount),
+        provider: "bank".to_owned(),
+        provider_reference: String::new(),
+        subscription_id: None,
+        standing,
+    };
+    let outcome = decide(&payment, usdc(balance)).map_or_else(|refused| refused.to_string(), |()| "taken".to_owned());
     assert_eq!(outcome, expected);
 }
 

@@ -63,6 +63,11 @@ impl Lookout {
         kept
     }
 
+    /// Has this unit of work look, whatever came in before it.
+    pub fn look(&self) {
+        self.looks.store(true, Ordering::Relaxed);
+    }
+
     /// Has the whole unit of work begin anew, and look, unless it did: before an answer that leaves its id free, since the
     /// id may have an answer already.
     pub fn must_have_looked(&self) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use opentelemetry::trace::SpanContext;
 use trivet_proto::Event;
 
 use super::{CloudEvent, Origin};
-use crate::{Clock, StoreError, Time, store::Transaction};
+use crate::{Clock, Slug, StoreError, Time, store::Transaction};
 
 /// Whether an event had an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,11 @@ pub struct Heard<'a> {
 impl<'a> Heard<'a> {
     pub(super) fn new(event: &'a CloudEvent, clock: &'a Clock, trace: SpanContext) -> Self {
         Self { event, now: clock.now(), clock, trace }
+    }
+
+    /// A fresh TypeID for something that the event makes.
+    pub fn fresh(&self, prefix: &str) -> Slug {
+        Slug::fresh(prefix, self.clock)
     }
 
     /// What the handler's own events come from: this one.

@@ -35,16 +35,11 @@ const INSERTED: [(&str, Kind); 11] = [
 ];
 
 /// Appends events, in their order.
-pub(super) async fn insert(
-    connection: &impl ConnectionTrait,
-    origin: &Origin,
-    drafts: Vec<Draft>,
-) -> Result<(), StoreError> {
+pub(super) async fn insert(connection: &impl ConnectionTrait, drafts: Vec<(Origin, Draft)>) -> Result<(), StoreError> {
     if drafts.is_empty() {
         return Ok(());
     }
-    let traceparent = origin.traceparent();
-    let row = |draft: Draft| {
+    let row = |(origin, draft): (Origin, Draft)| {
         [
             id::fresh("evt", &origin.clock).into(),
             origin.tenant.clone().into(),
@@ -53,8 +48,8 @@ pub(super) async fn insert(
             draft.subject.into(),
             draft.aggregate_version.into(),
             origin.time.into(),
-            traceparent.clone().into(),
-            origin.causation_id.clone().into(),
+            origin.traceparent().into(),
+            origin.causation_id.into(),
             draft.data_schema.into(),
             draft.data.into(),
         ]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt as _, stream, stream::BoxStream};
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, async_trait};
 use trivet_proto::mesh::v1::{
@@ -21,7 +21,7 @@ use super::{
     tail::{Tail, Unknown, Wanted},
 };
 use crate::{
-    Context, Fields, Life, Parts, REQUEST_BYTES, Reason, Refusal, Time, TokenKey, id, open, page, serve, text,
+    Answers, Context, Fields, Parts, REQUEST_BYTES, Reason, Refusal, Streams, Time, TokenKey, id, open, page, text,
 };
 
 /// Types that a tail names at most; the contract has fewer.
@@ -37,22 +37,22 @@ const TAIL_EVENTS: &str = "/trivet.mesh.v1.EventService/TailEvents";
 const REPLAY_EVENTS: &str = "/trivet.mesh.v1.EventService/ReplayEvents";
 
 /// EventService about the service of this name.
-pub(crate) fn server(name: &'static str, parts: &Parts, life: &Life) -> EventServiceServer<Rpc> {
+pub(crate) fn server(name: &'static str, parts: &Parts) -> EventServiceServer<Rpc> {
     let dead = DeadLetters { name, store: parts.store.clone(), clock: parts.clock.clone() };
-    let (tokens, life, tails) = (parts.tokens.clone(), life.clone(), Arc::new(Semaphore::new(TAILS)));
-    EventServiceServer::new(Rpc { dead, tokens, life, tails }).max_decoding_message_size(REQUEST_BYTES)
+    let (tokens, streams, tails) = (parts.tokens.clone(), parts.streams.clone(), Arc::new(Semaphore::new(TAILS)));
+    EventServiceServer::new(Rpc { dead, tokens, streams, tails }).max_decoding_message_size(REQUEST_BYTES)
 }
 
 pub(crate) struct Rpc {
     dead: DeadLetters,
     tokens: TokenKey,
-    life: Life,
+    streams: Streams,
     tails: Arc<Semaphore>,
 }
 
 #[async_trait]
 impl EventService for Rpc {
-    type TailEventsStream = BoxStream<'static, Result<TailEventsResponse, Status>>;
+    type TailEventsStream = Answers<TailEventsResponse>;
 
     async fn tail_events(
         &self,
@@ -69,7 +69,7 @@ impl EventService for Rpc {
             let event = tail.next().await?;
             Ok(Some((event.into(), (tail, place))))
         });
-        Ok(self.stream(context, TAIL_EVENTS, events))
+        Ok(self.streams.answer(context, TAIL_EVENTS, events))
     }
 
     async fn get_event_flow(
@@ -117,7 +117,7 @@ impl EventService for Rpc {
         Ok(Response::new(DiscardDeadLetterResponse {}))
     }
 
-    type ReplayEventsStream = BoxStream<'static, Result<ReplayEventsResponse, Status>>;
+    type ReplayEventsStream = Answers<ReplayEventsResponse>;
 
     async fn replay_events(
         &self,
@@ -133,23 +133,11 @@ impl EventService for Rpc {
             let progress = replay.step().await?;
             Ok(progress.map(|progress| (progress.into(), replay)))
         });
-        Ok(self.stream(context, REPLAY_EVENTS, beginning.chain(steps)))
+        Ok(self.streams.answer(context, REPLAY_EVENTS, beginning.chain(steps)))
     }
 }
 
 impl Rpc {
-    /// A stream that ends with the process, and whose end says what every refusal says.
-    fn stream<T: 'static>(
-        &self,
-        context: Context,
-        method: &'static str,
-        items: impl Stream<Item = Result<T, Status>> + Send + 'static,
-    ) -> Response<BoxStream<'static, Result<T, Status>>> {
-        let items = self.life.until_leaving(items);
-        let ended = move |status| serve::ended(&context, method, status);
-        Response::new(Box::pin(items.map(move |item| item.map_err(&ended))))
-    }
-
     fn flow(&self, kind: String, consumer: &str, flow: &Flow) -> EventFlow {
         let age = flow.oldest.map_or(Duration::ZERO, |oldest| self.dead.clock.now().since(oldest));
         EventFlow {

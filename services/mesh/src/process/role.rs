@@ -8,7 +8,10 @@ use tower::Service;
 
 use super::StartError;
 use crate::{
-    Background, CallSettings, Clock, Peer, Store, Target, Telemetry, TokenKey, events::Handlers, store::Migration,
+    Background, CallSettings, Clock, Peer, Store, Streams, Target, Telemetry, TokenKey,
+    events::Handlers,
+    status::{Check, Finding},
+    store::Migration,
 };
 
 /// One service of the house, ready to be started.
@@ -24,6 +27,7 @@ pub struct Role {
 }
 
 /// What a role is made from.
+#[derive(Clone)]
 pub struct Parts {
     /// Its database, migrated.
     pub store: Store,
@@ -37,6 +41,8 @@ pub struct Parts {
     pub background: Background,
     /// For instruments of its own.
     pub telemetry: Arc<Telemetry>,
+    /// For answers that are streams.
+    pub streams: Streams,
 }
 
 /// The rpcs of one role, and what it does about events.
@@ -45,6 +51,7 @@ pub struct Services {
     pub(super) routes: RoutesBuilder,
     pub(super) names: Vec<&'static str>,
     pub(super) handlers: Handlers,
+    pub(super) checks: Vec<Check>,
 }
 
 impl Services {
@@ -62,6 +69,16 @@ impl Services {
     {
         self.routes.add_service(server);
         self.names.push(S::NAME);
+        self
+    }
+
+    /// Has GetStatus look at this, too, under this name.
+    #[must_use]
+    pub fn checking<F>(mut self, name: &'static str, look: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Finding> + Send + 'static,
+    {
+        self.checks.push(Check::new(name, look));
         self
     }
 

@@ -128,12 +128,17 @@ async fn a_change_that_was_refused_is_not_told() {
 fn every_kind_of_event_is_known_by_its_type() {
     let known: Vec<&str> = EVENTS.iter().map(|event| event.kind).collect();
     let expected = [
+        "deduction.made",
+        "hold.captured",
+        "hold.placed",
+        "hold.released",
         "payment.completed",
         "product.created",
         "product.deleted",
         "product.updated",
         "product.usage.recorded",
         "product.usage.voided",
+        "refund.made",
         "subscription.activated",
         "subscription.canceled",
         "subscription.changed",

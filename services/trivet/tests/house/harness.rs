@@ -18,7 +18,7 @@ use mesh::{
 use sea_orm::ConnectionTrait as _;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 use tracing_subscriber::{Layer, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 use trivet::{Config, RoleName, plan};
@@ -29,7 +29,8 @@ use trivet_proto::{
         tenant_service_client::TenantServiceClient,
     },
     billing::v1::{
-        DeductRequest, RecordPaymentRequest, billing_service_client::BillingServiceClient,
+        DeductRequest, RecordPaymentRequest, VerifyLedgerRequest, billing_service_client::BillingServiceClient,
+        charge_service_client::ChargeServiceClient, ledger_service_client::LedgerServiceClient, verify_ledger_response,
         wallet_service_client::WalletServiceClient,
     },
     mesh::v1::event_service_client::EventServiceClient,
@@ -184,6 +185,14 @@ impl House {
         BillingServiceClient::new(channel(self.running.addresses["billing"]))
     }
 
+    pub(crate) fn charges(&self) -> ChargeServiceClient<Channel> {
+        ChargeServiceClient::new(channel(self.running.addresses["billing"]))
+    }
+
+    pub(crate) fn ledger(&self) -> LedgerServiceClient<Channel> {
+        LedgerServiceClient::new(channel(self.running.addresses["billing"]))
+    }
+
     /// What there is to say of the events of a service.
     pub(crate) fn events(&self, service: &str) -> EventServiceClient<Channel> {
         EventServiceClient::new(channel(self.running.addresses[service]))
@@ -203,7 +212,7 @@ impl House {
 
     /// Waits until nothing is told any more. What one service tells makes another tell something, too; who is told to go
     /// in between leaves that to the next process.
-    async fn is_quiet(&self) {
+    pub(crate) async fn is_quiet(&self) {
         let mut stores = Vec::new();
         for role in RoleName::ALL {
             stores.push(self.rows(role).await);
@@ -215,6 +224,9 @@ impl House {
             for store in &stores {
                 untold += waiting(store).await;
             }
+            // What is owed because of what was told is asked for right after that.
+            let unasked = "select count(*) from charges where state = 'OPEN' and tried = 0";
+            untold += mesh::store::count(stores[2].reader(), unasked, []).await.unwrap();
             looks = if untold == 0 { looks + 1 } else { 0 };
             looks == 2
         })
@@ -224,9 +236,29 @@ impl House {
         }
     }
 
+    /// Has the ledger of every tenant prove itself.
+    async fn ledger_verifies(&self) {
+        let store = self.rows(RoleName::Billing).await;
+        let tenants = sql(store.reader(), "select distinct tenant_id from wallets", []);
+        for row in store.reader().query_all_raw(tenants).await.unwrap() {
+            let mut ask = Request::new(VerifyLedgerRequest::default());
+            let tenant: String = row.try_get("", "tenant_id").unwrap();
+            ask.metadata_mut().insert("x-trivet-tenant", tenant.parse().unwrap());
+            let mut said = self.ledger().verify_ledger(ask).await.unwrap().into_inner();
+            let mut last = None;
+            while let Some(event) = said.message().await.unwrap() {
+                last = event.event;
+                assert!(!matches!(last, Some(verify_ledger_response::Event::Finding(_))), "{last:?}");
+            }
+            assert!(matches!(last, Some(verify_ledger_response::Event::Verdict(verdict)) if verdict.ok));
+        }
+        store.close().await.unwrap();
+    }
+
     pub(crate) async fn end(self) {
         let config = self.config.clone();
         self.is_quiet().await;
+        self.ledger_verifies().await;
         self.running.drain(std::future::pending()).await;
         books_balance(&config).await;
         everything_is_told(&config).await;
@@ -255,29 +287,40 @@ async fn on_every_store_by(clock: fn() -> Clock, test: impl AsyncFn(&House, &Clo
     }
 }
 
-/// What must hold after every test: no transaction that does not add up, no wallet that is not the sum of its entries,
-/// no version that is missing, no request id without an answer.
+/// What must hold after every test, asked of the database past the service: no transaction that does not add up, no wallet
+/// that is not the sum of its transactions, no version that is missing, no request id without an answer.
 pub(crate) async fn books_balance(config: &Config) {
     let store = Store::open(config.billing.location("billing", &config.data_dir).unwrap()).await.unwrap();
     let reader = store.reader();
     for (what, query) in [
         (
             "transactions that do not add up",
-            "select count(*) as n from (select 1 from entries group by tenant_id, transaction_id
-              having sum(amount) <> 0 or count(*) < 2) as broken",
+            "select count(*) as n from transactions where wallet + held + revenue + payments <> 0",
         ),
         (
-            "wallets that are not what their entries add up to",
+            "wallets that are not what their transactions add up to",
             "select count(*) as n from wallets w
-              where (balance, version) <> (select coalesce(sum(e.amount), 0), count(*) from entries e
-                     where e.tenant_id = w.tenant_id and e.user_id = w.user_id and e.currency = w.currency)",
+              where (balance, held, version) <> (select coalesce(sum(t.wallet + t.held), 0), coalesce(sum(t.held), 0),
+                       count(*) from transactions t
+                     where t.tenant_id = w.tenant_id and t.user_id = w.user_id and t.currency = w.currency)",
         ),
         ("request ids without an answer", "select count(*) as n from requests where state = 'CLAIMED'"),
         (
-            "deductions that no request id stands for",
-            "select count(*) as n from transactions t where not exists
+            "transactions that the request they name does not stand for",
+            "select count(*) as n from transactions t where t.request_id <> '' and not exists
               (select 1 from requests r where r.tenant_id = t.tenant_id and r.request_id = t.request_id
                   and r.state = 'APPLIED')",
+        ),
+        (
+            "requests that stand for two transactions",
+            "select count(*) as n from (select 1 from transactions where request_id <> ''
+              group by tenant_id, request_id having count(*) > 1) as twice",
+        ),
+        (
+            "wallets that hold something else than their open holds",
+            "select count(*) as n from wallets w
+              where held <> (select coalesce(sum(h.amount), 0) from holds h where h.tenant_id = w.tenant_id
+                     and h.user_id = w.user_id and h.currency = w.currency and h.state = 'OPEN')",
         ),
     ] {
         let row = reader.query_one_raw(sql(reader, query, [])).await.unwrap().unwrap();

@@ -6,14 +6,16 @@ use std::{
 };
 
 use tokio::{net::TcpListener, sync::Barrier};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Empty, wrappers::TcpListenerStream};
 use tonic::{Request, Response, Status, async_trait, transport::Server};
 use trivet::RoleName;
 use trivet_proto::{
     account::v1::{Account, AccountView, GetAccountRequest},
     billing::v1::{
-        GetWalletRequest, GetWalletResponse, ListTransactionsRequest, ListTransactionsResponse, RecordPaymentRequest,
-        RecordPaymentResponse, Wallet,
+        FreezeWalletRequest, FreezeWalletResponse, GetStatementRequest, GetStatementResponse, GetWalletRequest,
+        GetWalletResponse, ListTransactionsRequest, ListTransactionsResponse, RecordPaymentRequest,
+        RecordPaymentResponse, UnfreezeWalletRequest, UnfreezeWalletResponse, Wallet, WatchWalletRequest,
+        WatchWalletResponse,
         wallet_service_server::{WalletService, WalletServiceServer},
     },
     product::v1::{
@@ -121,18 +123,30 @@ impl WalletService for Others {
         Ok(Response::new(GetWalletResponse { wallet: Some(wallet) }))
     }
 
-    async fn record_payment(
-        &self,
-        _: Request<RecordPaymentRequest>,
-    ) -> Result<Response<RecordPaymentResponse>, Status> {
-        Err(Status::unimplemented("not here"))
+    async fn record_payment(&self, _: Request<RecordPaymentRequest>) -> Answer<RecordPaymentResponse> {
+        Err(nobody_asks())
     }
 
-    async fn list_transactions(
-        &self,
-        _: Request<ListTransactionsRequest>,
-    ) -> Result<Response<ListTransactionsResponse>, Status> {
-        Err(Status::unimplemented("not here"))
+    async fn list_transactions(&self, _: Request<ListTransactionsRequest>) -> Answer<ListTransactionsResponse> {
+        Err(nobody_asks())
+    }
+
+    async fn freeze_wallet(&self, _: Request<FreezeWalletRequest>) -> Answer<FreezeWalletResponse> {
+        Err(nobody_asks())
+    }
+
+    async fn unfreeze_wallet(&self, _: Request<UnfreezeWalletRequest>) -> Answer<UnfreezeWalletResponse> {
+        Err(nobody_asks())
+    }
+
+    type WatchWalletStream = Empty<Result<WatchWalletResponse, Status>>;
+
+    async fn watch_wallet(&self, _: Request<WatchWalletRequest>) -> Answer<Self::WatchWalletStream> {
+        Err(nobody_asks())
+    }
+
+    async fn get_statement(&self, _: Request<GetStatementRequest>) -> Answer<GetStatementResponse> {
+        Err(nobody_asks())
     }
 }
 

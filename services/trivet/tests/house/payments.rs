@@ -2,12 +2,21 @@
 
 use tonic::Code;
 use trivet::RoleName;
-use trivet_proto::billing::v1::{GetWalletRequest, ListTransactionsRequest, RecordPaymentRequest, TransactionKind};
+use trivet_proto::billing::v1::{
+    GetWalletRequest, ListTransactionsRequest, RecordPaymentRequest, TransactionKind, WalletTransaction,
+};
 
 use crate::harness::{Databases, House, config, on_every_store, order, payment, person, reason, told};
 
 fn wallet(user_id: &str) -> GetWalletRequest {
     GetWalletRequest { user_id: user_id.to_owned(), currency: String::new() }
+}
+
+/// All changes of a user's wallet in USDC, newest first.
+pub(crate) async fn transactions(house: &House, user_id: &str) -> Vec<WalletTransaction> {
+    let ask =
+        ListTransactionsRequest { user_id: user_id.to_owned(), page_size: 1_000, ..ListTransactionsRequest::default() };
+    house.wallets().list_transactions(ask).await.unwrap().into_inner().transactions
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -328,7 +328,7 @@ async fn status_shows_each_part_of_a_service_and_fails_only_where_it_is_down() {
         let here = process.addresses["account"].port().to_string();
         let well = "api OK, database OK, events OK, billing OK, product OK";
         assert_eq!(ask(&["status"], &here).await, (true, well.to_owned()), "account, if nothing else is said");
-        let well = "api OK, database OK, events OK, account OK, product OK";
+        let well = "api OK, database OK, events OK, ledger OK, account OK, product OK";
         assert_eq!(ask(&["status", "--address", &billing], "0").await, (true, well.to_owned()));
         // PostgreSQL's database can be taken away from who uses it; SQLite's stays for as long as its user does.
         let left = if matches!(databases, Databases::Postgres { .. }) {

@@ -10,13 +10,14 @@ mod time;
 use mesh::{Clock, store::sql};
 use sea_orm::ConnectionTrait as _;
 use trivet::RoleName;
+use trivet_proto::billing::v1::{FreezeWalletRequest, RecordPaymentRequest};
 use trivet_proto::product::v1::{
     BillingCycle, CreateSubscriptionRequest, GetSubscriptionRequest, ListSubscriptionHistoryRequest, Subscription,
     SubscriptionAction, SubscriptionHistoryEntry, SubscriptionStatus as Status, UpdateSubscriptionStatusRequest,
 };
 
 use crate::{
-    harness::{House, person},
+    harness::{House, payment, person},
     plans::{plan, sell},
 };
 
@@ -39,8 +40,11 @@ async fn on_sale(house: &House) {
     sell(house, plan("pro", "30", "300")).await;
 }
 
+/// A wish that was granted, once billing has found out that there is nothing to pay it with.
 async fn subscribed(house: &House, wish: CreateSubscriptionRequest) -> Subscription {
-    house.subscriptions().create_subscription(wish).await.unwrap().into_inner().subscription.unwrap()
+    let made = house.subscriptions().create_subscription(wish).await.unwrap().into_inner().subscription.unwrap();
+    house.is_quiet().await;
+    made
 }
 
 async fn found(house: &House, subscription_id: &str) -> Subscription {
@@ -62,10 +66,20 @@ async fn stepped(house: &House, subscription_id: &str, status: Status) -> Subscr
     house.subscriptions().update_subscription_status(step).await.unwrap().into_inner().subscription.unwrap()
 }
 
-/// Ada's subscription to a plan, paid.
+/// Ada's subscription to a plan, and more money than she will ever owe for it.
 async fn active(house: &House, plan_id: &str) -> Subscription {
     let subscription = subscribed(house, wish(&format!("sub-{plan_id}"), "ada", plan_id)).await;
-    stepped(house, &subscription.subscription_id, Status::Active).await
+    let active = stepped(house, &subscription.subscription_id, Status::Active).await;
+    let plenty = RecordPaymentRequest { currency: "USD".to_owned(), ..payment("plenty", "ada", "1000000") };
+    house.wallets().record_payment(plenty).await.unwrap();
+    house.is_quiet().await;
+    active
+}
+
+/// Has ada's wallet pay for nothing more.
+async fn pays_nothing(house: &House) {
+    let ask = FreezeWalletRequest { user_id: "ada".to_owned(), currency: "USD".to_owned() };
+    house.wallets().freeze_wallet(ask).await.unwrap();
 }
 
 /// The whole history, oldest first.

@@ -9,7 +9,7 @@ use trivet_proto::product::v1::{
     SubscriptionStatus as Status, UpdatePlanRequest, WithdrawScheduledChangeRequest,
 };
 
-use super::{actions, active, found, history, on_sale, passes, step, stepped, subscribed, told_of, wish};
+use super::{actions, active, found, history, on_sale, passes, pays_nothing, step, stepped, subscribed, told_of, wish};
 use crate::{
     harness::{House, faulty, on_every_store, on_every_store_with_a_held_clock, reason, told},
     plans::plan,
@@ -178,6 +178,7 @@ async fn an_end_comes_at_once_or_with_the_period_and_is_final() {
         let last = history(house, &id).await.pop().unwrap();
         assert_eq!((last.actor.as_str(), last.reason.as_str(), last.to()), ("trivet", "too dear", Status::Canceled));
         // What is not paid ends at once either way.
+        pays_nothing(house).await;
         let unpaid = subscribed(house, wish("sub-2", "ada", "pro")).await.subscription_id;
         assert_eq!(canceled(house, &unpaid, false).await.status(), Status::Canceled);
         let last = history(house, &unpaid).await.pop().unwrap();
@@ -207,6 +208,7 @@ async fn what_is_paused_gives_nothing_and_goes_on_when_it_is_told_to() {
         assert_eq!(resumed.period_start_time, Some(now.to_wire()), "a period of its own begins");
         let again = house.subscriptions().resume_subscription(resume).await.unwrap().into_inner().subscription;
         assert_eq!(again, Some(resumed));
+        house.is_quiet().await;
         stepped(house, &id, Status::PastDue).await;
         let resume = ResumeSubscriptionRequest { subscription_id: id.clone(), ..Default::default() };
         let refused = house.subscriptions().resume_subscription(resume).await.unwrap_err();

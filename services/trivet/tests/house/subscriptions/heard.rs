@@ -12,7 +12,7 @@ use trivet_proto::{
     product::v1::{CreatePlanRequest, CreateSubscriptionRequest, PlanTier, SubscriptionStatus as Status},
 };
 
-use super::{active, found, history, on_sale, stepped, subscribed, told_of, wish};
+use super::{active, found, history, on_sale, pays_nothing, stepped, subscribed, told_of, wish};
 use crate::{
     harness::{House, eventually, on_every_store, person},
     plans::{plan, sell},
@@ -94,6 +94,7 @@ async fn what_the_wallet_does_not_cover_is_past_due_until_it_is_paid() {
     on_every_store(async |house| {
         on_sale(house).await;
         let (free, pro) = (active(house, "free").await.subscription_id, active(house, "pro").await.subscription_id);
+        pays_nothing(house).await;
         let basic = subscribed(house, wish("sub-3", "ada", "basic")).await.subscription_id;
         assert_eq!(told(house, &uncovered(&pro, false)).await, "FELT");
         assert_eq!(found(house, &pro).await.status(), Status::PastDue);

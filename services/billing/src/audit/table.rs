@@ -1,0 +1,329 @@
+//! What the audit reads: rows as they are, whatever they hold.
+
+use mesh::{
+    StoreError, Tenant, UserId,
+    store::{Row, Transaction, sql},
+};
+use sea_orm::{ConnectionTrait, Value};
+
+use super::{Finding, Kind, Verdict};
+use crate::ledger::chain::Kept;
+
+/// A wallet, as it is.
+#[derive(Clone, Debug, Row)]
+pub(super) struct WalletRow {
+    pub(super) user_id: String,
+    pub(super) currency: String,
+    pub(super) balance: i64,
+    pub(super) held: i64,
+    pub(super) version: i64,
+    pub(super) fault: String,
+    pub(super) hash: Vec<u8>,
+}
+
+/// A change, as it is.
+#[derive(Clone, Debug, Row)]
+pub(super) struct ChangeRow {
+    pub(super) transaction_id: String,
+    pub(super) kind: String,
+    pub(super) request_id: String,
+    pub(super) user_id: String,
+    pub(super) currency: String,
+    pub(super) wallet: i64,
+    pub(super) held: i64,
+    pub(super) revenue: i64,
+    pub(super) payments: i64,
+    pub(super) wallet_version: i64,
+    pub(super) balance_after: i64,
+    pub(super) available_after: i64,
+    pub(super) related_id: String,
+    pub(super) api_id: String,
+    pub(super) endpoint_id: String,
+    pub(super) api_key_id: String,
+    pub(super) details: String,
+    pub(super) create_time: i64,
+    pub(super) hash: Vec<u8>,
+    /// Whether the request was answered with this transaction.
+    pub(super) answered: i64,
+}
+
+impl ChangeRow {
+    /// What of it was hashed.
+    pub(super) fn kept(&self) -> Kept<'_> {
+        Kept {
+            texts: [
+                &self.transaction_id,
+                &self.kind,
+                &self.request_id,
+                &self.user_id,
+                &self.currency,
+                &self.related_id,
+                &self.api_id,
+                &self.endpoint_id,
+                &self.api_key_id,
+                &self.details,
+            ],
+            numbers: [
+                self.wallet,
+                self.held,
+                self.revenue,
+                self.payments,
+                self.wallet_version,
+                self.balance_after,
+                self.available_after,
+                self.create_time,
+            ],
+        }
+    }
+}
+
+/// Where in the ledger: a wallet, or one of its changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Place {
+    pub(super) user_id: String,
+    pub(super) currency: String,
+    pub(super) version: i64,
+}
+
+/// Whose ledger: a tenant's, all of it or one user's.
+#[derive(Clone, Debug)]
+pub(super) struct Whose {
+    pub(super) tenant: Tenant,
+    pub(super) user_id: Option<UserId>,
+}
+
+impl Whose {
+    fn condition(&self, alias: &str, values: &mut Vec<Value>) -> String {
+        values.push(self.tenant.clone().into());
+        let tenant = format!("{alias}.tenant_id = ${}", values.len());
+        match &self.user_id {
+            None => tenant,
+            Some(user_id) => {
+                values.push(user_id.clone().into());
+                format!("{tenant} and {alias}.user_id = ${}", values.len())
+            }
+        }
+    }
+}
+
+/// How many wallets there are.
+pub(super) async fn count_wallets(connection: &impl ConnectionTrait, whose: &Whose) -> Result<i64, StoreError> {
+    let mut values = Vec::new();
+    let text = format!("select count(*) from wallets w where {}", whose.condition("w", &mut values));
+    mesh::store::count(connection, &text, values).await
+}
+
+/// Up to `limit` wallets after this one, in the order of their keys.
+pub(super) async fn wallets(
+    connection: &impl ConnectionTrait,
+    whose: &Whose,
+    after: &Place,
+    limit: usize,
+) -> Result<Vec<WalletRow>, StoreError> {
+    let mut values: Vec<Value> = vec![after.user_id.clone().into(), after.currency.clone().into()];
+    let text = format!(
+        "select w.user_id, w.currency, w.balance, w.held, w.version, w.fault, w.hash from wallets w
+          where {} and (w.user_id, w.currency) > ($1, $2) order by w.user_id, w.currency limit {limit}",
+        whose.condition("w", &mut values)
+    );
+    Ok(WalletRow::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+}
+
+/// Up to `limit` changes after this one and of no wallet after `last`, in the order of their wallets' keys and their
+/// versions.
+pub(super) async fn changes(
+    connection: &impl ConnectionTrait,
+    whose: &Whose,
+    after: &Place,
+    last: Option<(&str, &str)>,
+    limit: usize,
+) -> Result<Vec<ChangeRow>, StoreError> {
+    let mut values: Vec<Value> =
+        vec![after.user_id.clone().into(), after.currency.clone().into(), after.version.into()];
+    let whose = whose.condition("t", &mut values);
+    let until = match last {
+        None => String::new(),
+        Some((user_id, currency)) => {
+            values.extend([user_id.into(), currency.into()]);
+            format!("and (t.user_id, t.currency) <= (${}, ${})", values.len().saturating_sub(1), values.len())
+        }
+    };
+    let find = match connection.get_database_backend() {
+        sea_orm::DbBackend::Postgres => "strpos",
+        _ => "instr",
+    };
+    let text = format!(
+        "select t.transaction_id, t.kind, t.request_id, t.user_id, t.currency, t.wallet, t.held, t.revenue, t.payments,
+                t.wallet_version, t.balance_after, t.available_after, t.related_id, t.api_id, t.endpoint_id,
+                t.api_key_id, t.details, t.create_time, t.hash,
+                cast(case when r.state = 'APPLIED' and {find}(r.outcome, t.transaction_id) > 0 then 1 else 0 end as bigint)
+                    as answered
+           from transactions t left join requests r on r.tenant_id = t.tenant_id and r.request_id = t.request_id
+          where {whose} and (t.user_id, t.currency, t.wallet_version) > ($1, $2, $3) {until}
+          order by t.user_id, t.currency, t.wallet_version limit {limit}"
+    );
+    Ok(ChangeRow::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+}
+
+/// Whether there is a wallet.
+pub(super) async fn is_there(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    (user_id, currency): (&str, &str),
+) -> Result<bool, StoreError> {
+    let text = "select count(*) from wallets where tenant_id = $1 and user_id = $2 and currency = $3";
+    let values = [tenant.clone().into(), user_id.into(), currency.into()];
+    Ok(mesh::store::count(connection, text, values).await? > 0)
+}
+
+#[derive(Row)]
+struct FoundRow {
+    user_id: String,
+    currency: String,
+    transaction_id: String,
+    told: String,
+}
+
+/// What is wrong with holds and charges, each look in one statement and so at one moment. No more than `limit` of each.
+pub(super) async fn disagreements(
+    connection: &impl ConnectionTrait,
+    whose: &Whose,
+    limit: usize,
+) -> Result<Vec<Finding>, StoreError> {
+    let looks = [
+        (
+            Kind::Hold,
+            "select w.user_id, w.currency, '' as transaction_id,
+                    'the wallet holds ' || w.held || ' minor units, its open holds ' || coalesce(sum(h.amount), 0) as told
+               from wallets w left join holds h on h.tenant_id = w.tenant_id and h.user_id = w.user_id
+                and h.currency = w.currency and h.state = 'OPEN'
+              where {whose} group by w.tenant_id, w.user_id, w.currency, w.held having w.held <> coalesce(sum(h.amount), 0)",
+            "w",
+        ),
+        (
+            Kind::Charge,
+            "select w.user_id, w.currency, '' as transaction_id,
+                    'the wallet knows of ' || w.open_charges || ' open charges, there are ' || count(c.charge_id) as told
+               from wallets w left join charges c on c.tenant_id = w.tenant_id and c.user_id = w.user_id
+                and c.currency = w.currency and c.state = 'OPEN' and c.tried = 1 and c.amount > 0
+              where {whose} group by w.tenant_id, w.user_id, w.currency, w.open_charges
+             having (w.open_charges > 0) <> (count(c.charge_id) > 0)",
+            "w",
+        ),
+        (
+            Kind::Charge,
+            "select c.user_id, c.currency, c.transaction_id,
+                    'charge ' || c.charge_id || ' of ' || c.amount || ' minor units does not agree with what paid it' as told
+               from charges c left join transactions t on t.tenant_id = c.tenant_id
+                and t.transaction_id = c.transaction_id
+              where {whose} and c.state = 'PAID' and c.transaction_id <> ''
+                and (t.transaction_id is null or t.related_id <> c.charge_id or t.user_id <> c.user_id
+                     or t.currency <> c.currency
+                     or t.revenue <> case when c.amount > 0 then c.amount - c.credited_amount
+                                          else c.amount + c.credited_amount end)",
+            "c",
+        ),
+        (
+            Kind::Charge,
+            "select c.user_id, c.currency, c.transaction_id,
+                    'charge ' || c.charge_id || ' is of ' || c.amount || ' minor units, its usage of '
+                        || sum(u.amount) as told
+               from charges c join charged_usages u on u.tenant_id = c.tenant_id and u.charge_id = c.charge_id
+              where {whose} group by c.tenant_id, c.charge_id, c.user_id, c.currency, c.transaction_id, c.amount
+             having c.amount <> sum(u.amount)",
+            "c",
+        ),
+        (
+            Kind::Charge,
+            "select t.user_id, t.currency, t.transaction_id,
+                    'no charge was paid by it' as told
+               from transactions t left join charges c on c.tenant_id = t.tenant_id and c.charge_id = t.related_id
+                and c.transaction_id = t.transaction_id
+              where {whose} and t.kind in ('CHARGE', 'CREDIT') and c.charge_id is null",
+            "t",
+        ),
+    ];
+    let mut findings = Vec::new();
+    for (kind, look, alias) in looks {
+        let mut values = Vec::new();
+        let text = format!("{} limit {limit}", look.replace("{whose}", &whose.condition(alias, &mut values)));
+        let rows = FoundRow::find_by_statement(sql(connection, &text, values)).all(connection).await?;
+        findings.extend(rows.into_iter().map(|row| Finding {
+            kind,
+            user_id: row.user_id,
+            currency: row.currency,
+            transaction_id: row.transaction_id,
+            message: row.told,
+        }));
+    }
+    Ok(findings)
+}
+
+/// What the accounts of the ledger hold in one currency, each as thousand millions of minor units and the rest, for no
+/// sum of them leaves 64 bits then.
+#[derive(Row)]
+pub(super) struct BalanceRow {
+    pub(super) currency: String,
+    pub(super) transactions: i64,
+    pub(super) wallet_high: i64,
+    pub(super) wallet_low: i64,
+    pub(super) held_high: i64,
+    pub(super) held_low: i64,
+    pub(super) revenue_high: i64,
+    pub(super) revenue_low: i64,
+    pub(super) payments_high: i64,
+    pub(super) payments_low: i64,
+}
+
+/// How many minor units a high part counts.
+pub(super) const HIGH: i128 = 1_000_000_000;
+
+/// The trial balance, by currency.
+pub(super) async fn trial_balance(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+) -> Result<Vec<BalanceRow>, StoreError> {
+    let parts = ["wallet", "held", "revenue", "payments"].map(|account| {
+        format!(
+            "cast(sum({account} / {HIGH}) as bigint) as {account}_high,
+             cast(sum({account} % {HIGH}) as bigint) as {account}_low"
+        )
+    });
+    let text = format!(
+        "select currency, count(*) as transactions, {} from transactions where tenant_id = $1
+          group by currency order by currency",
+        parts.join(", ")
+    );
+    Ok(BalanceRow::find_by_statement(sql(connection, &text, [tenant.clone().into()])).all(connection).await?)
+}
+
+/// Keeps what a verification came to.
+pub(super) async fn keep(transaction: &Transaction, tenant: &Tenant, verdict: &Verdict) -> Result<(), StoreError> {
+    let text = "insert into verdicts (tenant_id, wallets, transactions, findings, start_time, end_time)
+                values ($1, $2, $3, $4, $5, $6)
+                on conflict (tenant_id) do update set wallets = excluded.wallets, transactions = excluded.transactions,
+                    findings = excluded.findings, start_time = excluded.start_time, end_time = excluded.end_time";
+    let values = [
+        tenant.clone().into(),
+        verdict.wallets.into(),
+        verdict.transactions.into(),
+        verdict.findings.into(),
+        verdict.start_time.into(),
+        verdict.end_time.into(),
+    ];
+    transaction.execute_raw(sql(transaction, text, values)).await?;
+    Ok(())
+}
+
+/// How many verdicts there are, and what they found together.
+pub(super) async fn verdicts(connection: &impl ConnectionTrait) -> Result<(i64, i64), StoreError> {
+    #[derive(Row)]
+    struct Sum {
+        verdicts: i64,
+        findings: i64,
+    }
+    let text = "select count(*) as verdicts, cast(coalesce(sum(findings), 0) as bigint) as findings from verdicts";
+    let sum = Sum::find_by_statement(sql(connection, text, [])).one(connection).await?;
+    let sum = sum.ok_or(StoreError::Impossible("a count has no row"))?;
+    Ok((sum.verdicts, sum.findings))
+}

@@ -1,0 +1,315 @@
+//! One verification, piece by piece: who listens slowly holds up nobody, and costs a page of memory.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use mesh::{StoreError, Tenant, Time, UserId, chain};
+use money::Currency;
+use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+use tracing::{error, info};
+
+use super::{
+    Audits, Finding, Kind, Progress, Said, Verdict,
+    table::{self, ChangeRow, Place, WalletRow, Whose},
+};
+use crate::ledger::{WalletKey, chain as hashes};
+
+/// Wallets whose ends are read at once, and changes.
+const WALLETS: usize = 1_000;
+const CHANGES: usize = 5_000;
+/// Findings that are told; the others are counted.
+const TOLD: i64 = 1_000;
+/// How much time there is for a piece of writing.
+pub(super) const BUDGET: Duration = Duration::from_secs(10);
+
+/// A verification under way.
+pub(super) struct Verification {
+    audits: Audits,
+    whose: Whose,
+    began: Time,
+    step: Step,
+    said: VecDeque<Said>,
+    progress: Progress,
+    findings: i64,
+    /// What is wrong with each wallet of the page, or was.
+    faults: BTreeMap<(String, String), String>,
+    _place: OwnedSemaphorePermit,
+}
+
+enum Step {
+    Begin,
+    /// The wallets after this one.
+    Page(Place),
+    /// The changes of the wallets of a page.
+    Changes(Box<Page>),
+    /// What is no wallet's chain.
+    Rest,
+    Done,
+}
+
+struct Page {
+    wallets: VecDeque<WalletRow>,
+    /// The last of them; `None` where the ledger ends with this page.
+    last: Option<(String, String)>,
+    /// Where its changes begin.
+    after: Place,
+    /// The next changes, on their way while the ones before them are looked at.
+    next: JoinHandle<Result<Vec<ChangeRow>, StoreError>>,
+    replay: Replay,
+}
+
+/// A wallet as its changes leave it behind, up to one of them.
+#[derive(Clone, Debug, Default)]
+struct Replay {
+    wallet: Option<WalletRow>,
+    version: i64,
+    balance: i64,
+    available: i64,
+    hash: Vec<u8>,
+}
+
+impl Verification {
+    pub(super) fn new(audits: Audits, tenant: Tenant, user_id: Option<UserId>, place: OwnedSemaphorePermit) -> Self {
+        let began = audits.books.clock.now();
+        Self {
+            audits,
+            whose: Whose { tenant, user_id },
+            began,
+            step: Step::Begin,
+            said: VecDeque::new(),
+            progress: Progress::default(),
+            findings: 0,
+            faults: BTreeMap::new(),
+            _place: place,
+        }
+    }
+
+    /// What it says next; `None` after the verdict.
+    pub(super) async fn next(&mut self) -> Result<Option<Said>, StoreError> {
+        loop {
+            if let Some(said) = self.said.pop_front() {
+                return Ok(Some(said));
+            }
+            match std::mem::replace(&mut self.step, Step::Done) {
+                Step::Begin => {
+                    self.progress.total_wallets =
+                        table::count_wallets(self.audits.books.store.reader(), &self.whose).await?;
+                    self.said.push_back(Said::Progress(self.progress));
+                    self.step = Step::Page(Place::default());
+                }
+                Step::Page(after) => self.step = self.page(after).await?,
+                Step::Changes(page) => self.step = self.changes(*page).await?,
+                Step::Rest => self.rest().await?,
+                Step::Done => return Ok(None),
+            }
+        }
+    }
+
+    async fn page(&mut self, after: Place) -> Result<Step, StoreError> {
+        let wallets = table::wallets(self.audits.books.store.reader(), &self.whose, &after, WALLETS).await?;
+        let last = wallets
+            .last()
+            .filter(|_| wallets.len() == WALLETS)
+            .map(|wallet| (wallet.user_id.clone(), wallet.currency.clone()));
+        // The versions of a wallet that ends the page before: all of them were seen.
+        let after = Place { version: i64::MAX, ..after };
+        let next = self.read(after.clone(), last.clone());
+        let page = Page { wallets: wallets.into(), last, after, next, replay: Replay::default() };
+        Ok(Step::Changes(Box::new(page)))
+    }
+
+    /// Reads changes while others are looked at.
+    fn read(&self, after: Place, last: Option<(String, String)>) -> JoinHandle<Result<Vec<ChangeRow>, StoreError>> {
+        let (store, whose) = (self.audits.books.store.clone(), self.whose.clone());
+        tokio::spawn(async move {
+            let last = last.as_ref().map(|(user_id, currency)| (user_id.as_str(), currency.as_str()));
+            table::changes(store.reader(), &whose, &after, last, CHANGES).await
+        })
+    }
+
+    async fn changes(&mut self, mut page: Page) -> Result<Step, StoreError> {
+        let changes = (&mut page.next).await.map_err(StoreError::Panicked)??;
+        let more = changes.len() == CHANGES;
+        if let Some(change) = changes.last() {
+            page.after = Place {
+                user_id: change.user_id.clone(),
+                currency: change.currency.clone(),
+                version: change.wallet_version,
+            };
+        }
+        if more {
+            page.next = self.read(page.after.clone(), page.last.clone());
+        }
+        for change in &changes {
+            self.change(&mut page, change).await?;
+        }
+        if more {
+            self.said.push_back(Said::Progress(self.progress));
+            return Ok(Step::Changes(Box::new(page)));
+        }
+        let replay = std::mem::take(&mut page.replay);
+        self.close(replay);
+        while let Some(wallet) = page.wallets.pop_front() {
+            self.close(Replay { wallet: Some(wallet), ..Replay::default() });
+        }
+        self.mark().await?;
+        self.said.push_back(Said::Progress(self.progress));
+        Ok(match page.last {
+            Some((user_id, currency)) => Step::Page(Place { user_id, currency, version: 0 }),
+            None => Step::Rest,
+        })
+    }
+
+    /// Replays one change.
+    async fn change(&mut self, page: &mut Page, change: &ChangeRow) -> Result<(), StoreError> {
+        let key = (change.user_id.as_str(), change.currency.as_str());
+        let is_of = |wallet: &WalletRow| (wallet.user_id.as_str(), wallet.currency.as_str()) == key;
+        if !page.replay.wallet.as_ref().is_some_and(is_of) {
+            self.close(std::mem::take(&mut page.replay));
+            // Those before it have no changes.
+            while let Some(wallet) =
+                page.wallets.pop_front_if(|wallet| (wallet.user_id.as_str(), wallet.currency.as_str()) < key)
+            {
+                self.close(Replay { wallet: Some(wallet), ..Replay::default() });
+            }
+            match page.wallets.pop_front_if(|wallet| is_of(wallet)) {
+                Some(wallet) => page.replay = Replay { wallet: Some(wallet), ..Replay::default() },
+                None => {
+                    // Made after the page was read; or there is none.
+                    let tenant = &self.whose.tenant;
+                    if !table::is_there(self.audits.books.store.reader(), tenant, key).await? {
+                        let message = "there is no such wallet".to_owned();
+                        self.find(Kind::NoWallet, key, &change.transaction_id, message);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        let Some(wallet) = &page.replay.wallet else { return Ok(()) };
+        if change.wallet_version > wallet.version {
+            // It came after the page was read.
+            return Ok(());
+        }
+        self.progress.transactions = self.progress.transactions.saturating_add(1);
+        for (kind, message) in page.replay.step(change) {
+            self.find(kind, key, &change.transaction_id, message);
+        }
+        Ok(())
+    }
+
+    /// Compares a wallet with what its changes left behind.
+    fn close(&mut self, replay: Replay) {
+        let Replay { wallet: Some(wallet), version, balance, available, hash } = replay else { return };
+        self.progress.wallets = self.progress.wallets.saturating_add(1);
+        let key = (wallet.user_id.clone(), wallet.currency.clone());
+        let left = (version, Some(balance), balance.checked_sub(available), hash);
+        let is = (wallet.version, Some(wallet.balance), Some(wallet.held), wallet.hash);
+        if left != is {
+            let message = format!(
+                "version {}, balance {} and held {} in minor units do not follow from its {version} transactions, which \
+                 leave {balance} and {}",
+                wallet.version,
+                wallet.balance,
+                wallet.held,
+                balance.saturating_sub(available)
+            );
+            self.find(Kind::Wallet, (&key.0, &key.1), "", message);
+        }
+        if !wallet.fault.is_empty() {
+            // Found whole unless something was found.
+            self.faults.entry(key).or_default();
+        }
+    }
+
+    fn find(&mut self, kind: Kind, (user_id, currency): (&str, &str), transaction_id: &str, message: String) {
+        let (user_id, currency) = (user_id.to_owned(), currency.to_owned());
+        let fault = self.faults.entry((user_id.clone(), currency.clone())).or_default();
+        if fault.is_empty() {
+            fault.clone_from(&message);
+        }
+        let transaction_id = transaction_id.to_owned();
+        self.say(Finding { kind, user_id, currency, transaction_id, message });
+    }
+
+    fn say(&mut self, finding: Finding) {
+        self.findings = self.findings.saturating_add(1);
+        if self.findings <= TOLD {
+            error!("The ledger does not add up: {} {}: {}", finding.user_id, finding.currency, finding.message);
+            self.said.push_back(Said::Finding(finding));
+        }
+    }
+
+    /// Has wallets that do not add up give nothing, and those that do again give.
+    async fn mark(&mut self) -> Result<(), StoreError> {
+        for ((user_id, currency), fault) in std::mem::take(&mut self.faults) {
+            let (Ok(user_id), Ok(currency)) = (UserId::parse(&user_id), Currency::parse(&currency)) else { continue };
+            let tenant = self.whose.tenant.clone();
+            if let Err(error) = self.audits.mark(WalletKey { tenant, user_id, currency }, fault).await {
+                error!("A wallet cannot be marked: {}", chain(&error));
+                return Err(StoreError::Impossible("a wallet that does not add up cannot be marked"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at holds and charges, and comes to the verdict.
+    async fn rest(&mut self) -> Result<(), StoreError> {
+        let limit = usize::try_from(TOLD).unwrap_or(usize::MAX);
+        for finding in table::disagreements(self.audits.books.store.reader(), &self.whose, limit).await? {
+            self.say(finding);
+        }
+        let Progress { wallets, transactions, .. } = self.progress;
+        let (start_time, end_time) = (self.began, self.audits.books.clock.now());
+        let verdict = Verdict { wallets, transactions, findings: self.findings, start_time, end_time };
+        if self.whose.user_id.is_none() {
+            self.audits.keep(&self.whose.tenant, verdict).await?;
+        }
+        info!("Verified {transactions} transactions of {wallets} wallets: {} findings", self.findings);
+        self.said.push_back(Said::Verdict(verdict));
+        Ok(())
+    }
+}
+
+impl Replay {
+    /// Goes one change further, and says what is wrong with it. What is wrong is said once: it goes on with what the row
+    /// has.
+    fn step(&mut self, change: &ChangeRow) -> Vec<(Kind, String)> {
+        let mut found = Vec::new();
+        let accounts = [change.wallet, change.held, change.revenue, change.payments];
+        let sum: i128 = accounts.into_iter().map(i128::from).fold(0, i128::saturating_add);
+        if sum != 0 {
+            found.push((Kind::Unbalanced, format!("its accounts add up to {sum} minor units rather than to zero")));
+        }
+        if Some(change.wallet_version) != self.version.checked_add(1) {
+            found.push((Kind::Gap, format!("version {} comes after version {}", change.wallet_version, self.version)));
+        }
+        let available = self.available.checked_add(change.wallet);
+        let balance = change.wallet.checked_add(change.held).and_then(|moved| self.balance.checked_add(moved));
+        let follows = available == Some(change.available_after) && balance == Some(change.balance_after);
+        let is_possible = 0 <= change.available_after && change.available_after <= change.balance_after;
+        if !follows || !is_possible {
+            found.push((
+                Kind::Balance,
+                format!(
+                    "balance {} and {} available in minor units do not follow from {} and {} before it",
+                    change.balance_after, change.available_after, self.balance, self.available
+                ),
+            ));
+        }
+        // Rows from before there were hashes have none, and nothing stands before the first that has.
+        let unhashed = change.hash.is_empty() && self.hash.is_empty();
+        if !unhashed && change.hash != hashes::hash(&self.hash, &change.kept()) {
+            found.push((Kind::Hash, "the row is not the one that was written, or not after this one".to_owned()));
+        }
+        if !change.request_id.is_empty() && change.answered == 0 {
+            found.push((Kind::Request, format!("request {} was not answered with it", change.request_id)));
+        }
+        self.version = change.wallet_version;
+        self.balance = change.balance_after;
+        self.available = change.available_after;
+        self.hash.clone_from(&change.hash);
+        found
+    }
+}

@@ -1,0 +1,232 @@
+//! The book: whoever wants to move money hands an order in, and all orders that wait are decided and written together, with
+//! one commit (money.md, section D4).
+//!
+//! An order comes from an rpc or from a worker. [`Books`] hands it to the lane of its wallet; [`carry`] locks the wallets
+//! of the batch and reads what is known of them; [`Sitting`] is what is known then, and each slice's rule decides on it, in
+//! the order in which the orders came; what was decided is written set-wise, and answered once it is committed.
+
+mod carry;
+mod orders;
+mod refused;
+mod rpc;
+mod sitting;
+mod told;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use mesh::{
+    Clock, Context, Parts, Store, StoreError, Tenant, Time,
+    claim::{Claim, Lookout},
+    coalesce::{self, Batch, Coalescer, NotTaken, Pending},
+    events::Origin,
+};
+use money::Amount;
+use serde::{Deserialize, Serialize};
+
+use crate::{hold::Hold, instruments::Instruments, ledger::WalletKey};
+pub(crate) use {
+    orders::{Order, Upkeep},
+    refused::{Refused, no_wallet},
+    sitting::{Posting, Sitting},
+};
+
+/// What an order did to its wallet; with the request that asked for it the whole answer, and kept as such.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Posted {
+    pub(crate) transaction_id: String,
+    pub(crate) balance_after: Amount,
+    pub(crate) wallet_version: i64,
+    pub(crate) time: Time,
+    /// How much a refund gave back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) amount: Option<Amount>,
+    /// How the hold stood after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hold: Option<Box<Hold>>,
+}
+
+/// Why orders that were handed in together moved nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stopped {
+    /// Which of them stopped all.
+    pub(crate) index: usize,
+    /// Why it did.
+    pub(crate) refused: Refused,
+}
+
+/// What became of the orders of one item: each was carried out, now or, with `true`, before; or none was.
+pub(crate) type Decided = Result<Vec<(Posted, bool)>, Stopped>;
+
+/// Orders that are carried out together or not at all, each once for its request id.
+pub(super) struct Item {
+    tenant: Tenant,
+    origin: Origin,
+    work: Work,
+}
+
+/// What an item wants.
+enum Work {
+    /// Requests.
+    Orders(Vec<(Claim, Order)>),
+    /// Something that nobody asked for, and that finds out by itself whether it is still to be done.
+    Upkeep(Upkeep),
+}
+
+/// What all batches share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    lookout: Lookout,
+    clock: Clock,
+}
+
+/// Where orders are handed in. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Books {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) instruments: Arc<Instruments>,
+    shared: Shared,
+    teller: Coalescer<Item, Decided>,
+}
+
+impl Books {
+    /// The books of this service, with somebody at work on them.
+    pub(crate) fn new(parts: &Parts) -> Self {
+        let instruments = Arc::new(Instruments::new(&parts.telemetry));
+        let clock = parts.clock.clone();
+        let shared = Shared { lookout: Lookout::default(), clock: clock.clone() };
+        let teller =
+            Coalescer::start(&parts.store, &parts.background, Item::lane, shared.clone(), |batch, transaction| {
+                Box::pin(carry::carry_out(batch, transaction))
+            });
+        Self { store: parts.store.clone(), clock, instruments, shared, teller }
+    }
+
+    /// Carries out one order, once for its request id. A rehearsal decides and keeps nothing.
+    pub(crate) async fn carry_out(
+        &self,
+        context: &Context,
+        order: Order,
+        rehearsal: bool,
+    ) -> Result<One, NotCarriedOut> {
+        if rehearsal {
+            return one(self.rehearse(context, vec![order]).await?);
+        }
+        let (method, began) = (order.method(), Instant::now());
+        let decided = self.hand_in(context, vec![order])?.answer().await?;
+        let carried_out = one(decided);
+        let outcome = match &carried_out {
+            Ok((_, before)) => self.carried_out(method, *before),
+            Err(_) => "refused",
+        };
+        self.instruments.took(method, outcome, began.elapsed());
+        carried_out
+    }
+
+    /// Counts an order that was carried out, now or before; says what that is called.
+    pub(crate) fn carried_out(&self, method: &'static str, before: bool) -> &'static str {
+        if before {
+            self.instruments.repeated(method);
+            "repeated"
+        } else {
+            "applied"
+        }
+    }
+
+    /// Hands orders in that are carried out together or not at all, unless too much waits already.
+    pub(crate) fn hand_in(&self, context: &Context, orders: Vec<Order>) -> Result<Pending<Decided>, NotTaken> {
+        self.teller.submit(context, self.item(context, orders))
+    }
+
+    /// Hands one order in as soon as there is room.
+    pub(crate) async fn hand_in_with_room(
+        &self,
+        context: &Context,
+        order: Order,
+    ) -> Result<Pending<Decided>, NotTaken> {
+        self.teller.submit_with_room(context, self.item(context, vec![order])).await
+    }
+
+    /// Hands in what nobody asked for, as soon as there is room.
+    pub(crate) async fn keep_up(&self, context: &Context, upkeep: Upkeep) -> Result<Pending<Decided>, NotTaken> {
+        let origin = Origin::of(context, &self.clock);
+        let item = Item { tenant: context.tenant.clone(), origin, work: Work::Upkeep(upkeep) };
+        self.teller.submit_with_room(context, item).await
+    }
+
+    /// Decides as if the orders were carried out together or not at all, and keeps nothing.
+    pub(crate) async fn rehearse(&self, context: &Context, orders: Vec<Order>) -> Result<Decided, StoreError> {
+        let decided = self.rehearse_items(context, vec![self.item(context, orders)]).await?.pop();
+        decided.ok_or(StoreError::Impossible("an item has no answer"))
+    }
+
+    /// Decides as if the orders were carried out one after the other, and keeps nothing.
+    pub(crate) async fn rehearse_each(
+        &self,
+        context: &Context,
+        orders: Vec<Order>,
+    ) -> Result<Vec<Decided>, StoreError> {
+        let items = orders.into_iter().map(|order| self.item(context, vec![order])).collect();
+        self.rehearse_items(context, items).await
+    }
+
+    async fn rehearse_items(&self, context: &Context, items: Vec<Item>) -> Result<Vec<Decided>, StoreError> {
+        let items = items.into_iter().map(Arc::new).collect();
+        let batch = Arc::new(Batch { shared: self.shared.clone(), items });
+        // What would be answered to a used id is part of the answer.
+        batch.shared.lookout.look();
+        let unit = self.store.unit(context).claimed().rehearsal(true);
+        unit.run(batch, |batch, transaction| Box::pin(carry::carry_out(batch, transaction))).await
+    }
+
+    fn item(&self, context: &Context, orders: Vec<Order>) -> Item {
+        let tenant = context.tenant.clone();
+        let orders = orders.into_iter().map(|order| (order.claim(&tenant), order)).collect();
+        Item { origin: Origin::of(context, &self.clock), tenant, work: Work::Orders(orders) }
+    }
+}
+
+impl Item {
+    /// Orders of one wallet go by one lane. Of several wallets' any lane will do: wallets are locked in one order by all.
+    fn lane(&self) -> u64 {
+        match &self.work {
+            Work::Orders(orders) => match orders.first() {
+                Some((_, order)) => match order.wallet(&self.tenant) {
+                    Some(key) => coalesce::hash(&key),
+                    None => coalesce::hash(order.request_id()),
+                },
+                None => 0,
+            },
+            Work::Upkeep(upkeep) => coalesce::hash(upkeep.wallet()),
+        }
+    }
+
+    fn wallets(&self) -> Vec<WalletKey> {
+        match &self.work {
+            Work::Orders(orders) => orders.iter().filter_map(|(_, order)| order.wallet(&self.tenant)).collect(),
+            Work::Upkeep(upkeep) => vec![upkeep.wallet().clone()],
+        }
+    }
+}
+
+/// What became of a single order, and whether that was before this call.
+pub(crate) type One = (Posted, bool);
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotCarriedOut {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The answer to a single order.
+pub(crate) fn one(decided: Decided) -> Result<One, NotCarriedOut> {
+    let posted = decided.map_err(|stopped| stopped.refused)?.pop();
+    Ok(posted.ok_or(StoreError::Impossible("an order has no answer"))?)
+}

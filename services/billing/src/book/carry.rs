@@ -1,0 +1,185 @@
+//! How a batch is carried out: what is known of it is locked and read, each order is decided in turn, and what was decided
+//! is written, with a statement for each sort of thing.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use mesh::{
+    RequestId, StoreError, Tenant,
+    claim::{Claim, Decision, Seen},
+    coalesce::Batch,
+    store::Transaction,
+};
+
+use super::{Decided, Item, Order, Posted, Refused, Shared, Stopped, Work, orders::Needs, sitting::Sitting};
+use crate::{
+    charge, hold,
+    ledger::{self, WalletKey},
+};
+
+/// Carries out a batch.
+pub(super) async fn carry_out(
+    batch: &Arc<Batch<Shared, Item>>,
+    transaction: &Transaction,
+) -> Result<Vec<Decided>, StoreError> {
+    let (shared, items) = (&batch.shared, &batch.items);
+    let claims: Vec<&Claim> = items.iter().flat_map(|item| item.orders()).map(|(claim, _)| claim).collect();
+    let mut sitting = Sitting::new(&shared.clock);
+    know(&mut sitting, items, transaction).await?;
+    let seen = shared.lookout.seen_all::<Posted, Refused>(transaction, &claims).await?;
+    let mut desk = Desk { seen: seen.into_iter(), first: HashMap::new(), kept: Vec::new() };
+    let mut decided = Vec::with_capacity(items.len());
+    for item in items {
+        sitting.begin(&item.origin);
+        decided.push(desk.decide(item, &mut sitting)?);
+    }
+    let kept: Vec<_> = desk.kept.iter().map(|(claim, decision)| (*claim, decision)).collect();
+    write(sitting, shared, &kept, transaction).await?;
+    Ok(decided)
+}
+
+impl Item {
+    fn orders(&self) -> &[(Claim, Order)] {
+        match &self.work {
+            Work::Orders(orders) => orders,
+            Work::Upkeep(_) => &[],
+        }
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        match &self.work {
+            Work::Orders(orders) => orders.iter().for_each(|(_, order)| order.needs(&self.tenant, needs)),
+            Work::Upkeep(upkeep) => upkeep.needs(needs),
+        }
+    }
+}
+
+/// Locks the wallets of a batch, and reads what is known of them and of all that its orders are about. The wallets come
+/// first: whatever is read after that stays as it is.
+async fn know(sitting: &mut Sitting, items: &[Arc<Item>], transaction: &Transaction) -> Result<(), StoreError> {
+    let mut needs = Needs::default();
+    items.iter().for_each(|item| item.needs(&mut needs));
+    let keys: BTreeSet<WalletKey> = items.iter().flat_map(|item| item.wallets()).collect();
+    let keys: Vec<&WalletKey> = keys.iter().collect();
+    sitting.wallets.extend(ledger::lock_wallets(transaction, &keys).await?);
+    let missing: Vec<&WalletKey> = needs.opening.iter().filter(|key| !sitting.wallets.contains_key(*key)).collect();
+    if !missing.is_empty() {
+        ledger::open_wallets(transaction, &missing, sitting.now).await?;
+        // Others may have made them meanwhile; whoever did, they are locked now.
+        sitting.wallets.extend(ledger::lock_wallets(transaction, &missing).await?);
+    }
+    if !needs.holds.is_empty() {
+        sitting.holds = hold::table::find_all(transaction, needs.holds).await?;
+    }
+    let transactions: Vec<(Tenant, String)> = needs.refunded.into_iter().collect();
+    if !transactions.is_empty() {
+        for (tenant, transaction_id, refunded) in ledger::refunded(transaction, &transactions).await? {
+            sitting.refunded.insert((tenant, transaction_id), refunded);
+        }
+    }
+    // Upkeep asks for charges that no wallet knows of yet.
+    let mut owing: BTreeSet<&WalletKey> =
+        needs.credited.iter().filter(|key| sitting.wallet(key).is_some_and(|wallet| wallet.open_charges > 0)).collect();
+    owing.extend(items.iter().filter_map(|item| match &item.work {
+        Work::Upkeep(upkeep) => Some(upkeep.wallet()),
+        Work::Orders(_) => None,
+    }));
+    if !owing.is_empty() {
+        let owing: Vec<&WalletKey> = owing.into_iter().collect();
+        sitting.owed = charge::table::owed(transaction, &owing).await?;
+    }
+    Ok(())
+}
+
+/// What is decided, one item after the other.
+struct Desk<'b> {
+    /// What was answered to each request before this batch.
+    seen: std::vec::IntoIter<Option<Seen<Posted, Refused>>>,
+    /// What was answered to requests of this batch.
+    first: HashMap<(&'b Tenant, &'b RequestId), usize>,
+    kept: Vec<(&'b Claim, Decision<Posted, Refused>)>,
+}
+
+impl<'b> Desk<'b> {
+    fn decide(&mut self, item: &'b Item, sitting: &mut Sitting) -> Result<Decided, StoreError> {
+        let orders = match &item.work {
+            Work::Orders(orders) => orders,
+            Work::Upkeep(upkeep) => {
+                upkeep.carry_out(sitting)?;
+                return Ok(Ok(Vec::new()));
+            }
+        };
+        let (kept, together) = (self.kept.len(), orders.len() > 1);
+        let mark = together.then(|| sitting.begin_together());
+        let mut posted = Vec::with_capacity(orders.len());
+        let mut stopped = None;
+        for (index, (claim, order)) in orders.iter().enumerate() {
+            let seen = self.seen.next().ok_or(StoreError::Impossible("a request was not looked for"))?;
+            if stopped.is_some() {
+                continue;
+            }
+            match self.decide_order(&item.tenant, (claim, order), seen, sitting)? {
+                (Ok(answer), before) => posted.push((answer, before)),
+                (Err(refused), _) => stopped = Some(Stopped { index, refused }),
+            }
+        }
+        if let Some(mark) = mark {
+            sitting.end_together(mark, stopped.is_none());
+        }
+        let Some(stopped) = stopped else { return Ok(Ok(posted)) };
+        // What was carried out of it was not, after all; what stopped it is an answer.
+        let mut undone = self.kept.split_off(kept);
+        undone.retain(|(_, decision)| decision.is_err());
+        self.first.retain(|_, place| *place < kept);
+        for (claim, decision) in undone {
+            self.first.insert(claim.id(), self.kept.len());
+            self.kept.push((claim, decision));
+        }
+        Ok(Err(stopped))
+    }
+
+    /// What becomes of one order, and whether that was decided before.
+    fn decide_order(
+        &mut self,
+        tenant: &Tenant,
+        (claim, order): (&'b Claim, &Order),
+        seen: Option<Seen<Posted, Refused>>,
+        sitting: &mut Sitting,
+    ) -> Result<(Decision<Posted, Refused>, bool), StoreError> {
+        if let Some(seen) = seen {
+            return Ok((seen.decision(), true));
+        }
+        if let Some((earlier, decision)) = self.first.get(&claim.id()).and_then(|place| self.kept.get(*place)) {
+            return Ok(match claim.differs_from(earlier) {
+                None => (decision.clone(), true),
+                Some(taken) => (Err(taken.into()), true),
+            });
+        }
+        let decision = order.carry_out(tenant, sitting)?;
+        self.first.insert(claim.id(), self.kept.len());
+        self.kept.push((claim, decision.clone()));
+        Ok((decision, false))
+    }
+}
+
+/// Writes what was decided. The ids come first: where one was taken before, nothing else is written.
+async fn write(
+    sitting: Sitting,
+    shared: &Shared,
+    kept: &[(&Claim, &Decision<Posted, Refused>)],
+    transaction: &Transaction,
+) -> Result<(), StoreError> {
+    if !kept.is_empty() {
+        shared.lookout.keep_all(transaction, sitting.now, kept).await?;
+    }
+    let (wallets, written) = (sitting.wallets, sitting.written);
+    ledger::insert(transaction, &written.changes).await?;
+    let changed: Vec<_> = written.wallets.iter().filter_map(|key| Some((key, wallets.get(key)?))).collect();
+    ledger::update_wallets(transaction, &changed).await?;
+    hold::table::insert(transaction, &written.new_holds).await?;
+    hold::table::end(transaction, &written.holds).await?;
+    charge::table::update(transaction, &written.charges).await?;
+    written.told.publish(transaction).await
+}

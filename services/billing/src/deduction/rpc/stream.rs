@@ -1,0 +1,68 @@
+//! A stream of orders: read no faster than they can be carried out, nor than their answers are read, with a bounded number
+//! under way.
+
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use mesh::{Context, coalesce::Pending, id};
+use tonic::{Status, Streaming};
+use trivet_proto::billing::v1::{StreamDeductRequest, StreamDeductResponse};
+
+use super::{super::Deduct, read, write};
+use crate::book::{Books, Decided, Order};
+
+/// Orders of one stream that are under way at once: enough to fill a commit while another one is written.
+const UNDER_WAY: usize = 2_000;
+/// How long one order may take, however long the stream is open.
+const BUDGET: Duration = Duration::from_secs(10);
+
+/// An order under way, or its answer where it was no order.
+enum Sent {
+    UnderWay(Deduct, Pending<Decided>),
+    Refused(StreamDeductResponse),
+}
+
+/// Carries the orders out, and answers each.
+pub(super) fn carry_out(
+    books: Books,
+    context: Context,
+    orders: Streaming<StreamDeductRequest>,
+) -> impl Stream<Item = Result<StreamDeductResponse, Status>> + Send + 'static {
+    let handed_in = orders.then({
+        let books = books.clone();
+        // One after the other, so that the orders of a wallet keep their order.
+        move |message| hand_in(books.clone(), context.clone(), message)
+    });
+    handed_in.map(move |sent| answer(books.clone(), sent)).buffer_unordered(UNDER_WAY)
+}
+
+async fn hand_in(books: Books, context: Context, message: Result<StreamDeductRequest, Status>) -> Result<Sent, Status> {
+    let asked = message?.deduction.unwrap_or_default();
+    let deduct = match read::order(&asked) {
+        Ok(deduct) => deduct,
+        Err(refusal) => {
+            // It may be anything, and answers are small.
+            let request_id = asked.request_id.chars().take(id::MAX_LENGTH).collect();
+            let error = Some(write::error(&refusal));
+            return Ok(Sent::Refused(StreamDeductResponse { request_id, error, ..StreamDeductResponse::default() }));
+        }
+    };
+    let context = context.within(BUDGET);
+    let pending = books.hand_in_with_room(&context, Order::Deduct(deduct.clone())).await?;
+    Ok(Sent::UnderWay(deduct, pending))
+}
+
+async fn answer(books: Books, sent: Result<Sent, Status>) -> Result<StreamDeductResponse, Status> {
+    match sent? {
+        Sent::Refused(response) => Ok(response),
+        Sent::UnderWay(deduct, pending) => {
+            let result = write::outcome(&books, "StreamDeduct", &deduct, pending.answer().await?)?;
+            Ok(StreamDeductResponse {
+                request_id: deduct.request_id.into_string(),
+                deduction: result.deduction,
+                already_processed: result.already_processed,
+                error: result.error,
+            })
+        }
+    }
+}

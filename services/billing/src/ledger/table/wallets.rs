@@ -1,0 +1,168 @@
+//! The rows of `wallets`.
+
+use mesh::{
+    StoreError, Tenant, Time, UserId,
+    store::{Kind as Column, Row, Rows, Transaction, lock_clause, sql},
+};
+use money::Amount;
+use sea_orm::ConnectionTrait;
+
+use super::{
+    super::{Wallet, WalletKey, WalletState},
+    KEY, currency, key,
+};
+
+/// A row of `wallets`.
+#[derive(Row)]
+struct WalletRow {
+    tenant_id: Tenant,
+    user_id: UserId,
+    currency: String,
+    balance: i64,
+    held: i64,
+    version: i64,
+    state: WalletState,
+    fault: String,
+    open_charges: i64,
+    hash: Vec<u8>,
+    create_time: Time,
+    update_time: Time,
+}
+
+const WALLET: &str =
+    "w.tenant_id, w.user_id, w.currency, w.balance, w.held, w.version, w.state, w.fault, w.open_charges,
+    w.hash, w.create_time, w.update_time";
+
+impl TryFrom<WalletRow> for (WalletKey, Wallet) {
+    type Error = StoreError;
+
+    fn try_from(row: WalletRow) -> Result<Self, StoreError> {
+        let currency = currency(&row.currency)?;
+        let key = WalletKey { tenant: row.tenant_id, user_id: row.user_id.clone(), currency };
+        let wallet = Wallet {
+            user_id: row.user_id,
+            balance: Amount::from_minor(currency, row.balance),
+            held: Amount::from_minor(currency, row.held),
+            version: row.version,
+            state: row.state,
+            fault: row.fault,
+            open_charges: row.open_charges,
+            hash: row.hash,
+            create_time: row.create_time,
+            update_time: row.update_time,
+        };
+        Ok((key, wallet))
+    }
+}
+
+/// The wallet of a user in a currency.
+pub(crate) async fn find_wallet(
+    connection: &impl ConnectionTrait,
+    of: &WalletKey,
+) -> Result<Option<Wallet>, StoreError> {
+    let text = format!("select {WALLET} from wallets w where tenant_id = $1 and user_id = $2 and currency = $3");
+    let row = WalletRow::find_by_statement(sql(connection, &text, key(of))).one(connection).await?;
+    row.map(|row| <(WalletKey, Wallet)>::try_from(row).map(|(_, wallet)| wallet)).transpose()
+}
+
+/// The wallets, of those that there are. Nobody else changes them until the transaction ends. The keys must be in order: who
+/// wants the same wallets waits, and never for each other.
+pub(crate) async fn lock_wallets(
+    transaction: &Transaction,
+    keys: &[&WalletKey],
+) -> Result<Vec<(WalletKey, Wallet)>, StoreError> {
+    let keys = Rows::new(KEY, keys.iter().map(|of| key(of)));
+    let mut values = Vec::new();
+    let text = format!(
+        "select {WALLET} from {} join wallets w
+             on w.tenant_id = k.tenant_id and w.user_id = k.user_id and w.currency = k.currency
+          order by k.place{}",
+        keys.bind(transaction, "k", &mut values)?,
+        if lock_clause(transaction).is_empty() { "" } else { " for update of w" },
+    );
+    let rows = WalletRow::find_by_statement(sql(transaction, &text, values)).all(transaction).await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Makes wallets where there are none yet. The keys must be in order.
+pub(crate) async fn open_wallets(transaction: &Transaction, keys: &[&WalletKey], now: Time) -> Result<(), StoreError> {
+    let keys = Rows::new(KEY, keys.iter().map(|of| key(of)));
+    let mut values = vec![now.into(), WalletState::Active.into()];
+    let text = format!(
+        "insert into wallets (tenant_id, user_id, currency, balance, held, version, state, create_time, update_time)
+         select k.tenant_id, k.user_id, k.currency, 0, 0, 0, $2, $1, $1 from {} where true order by k.place
+             on conflict do nothing",
+        keys.bind(transaction, "k", &mut values)?,
+    );
+    transaction.execute_raw(sql(transaction, &text, values)).await?;
+    Ok(())
+}
+
+const WALLET_CHANGE: [(&str, Column); 11] = [
+    ("tenant_id", Column::Text),
+    ("user_id", Column::Text),
+    ("currency", Column::Text),
+    ("balance", Column::Number),
+    ("held", Column::Number),
+    ("version", Column::Number),
+    ("state", Column::Text),
+    ("fault", Column::Text),
+    ("open_charges", Column::Number),
+    ("hash", Column::Bytes),
+    ("update_time", Column::Number),
+];
+
+/// Writes wallets as they are now. They must be locked.
+pub(crate) async fn update_wallets(
+    transaction: &Transaction,
+    wallets: &[(&WalletKey, &Wallet)],
+) -> Result<(), StoreError> {
+    if wallets.is_empty() {
+        return Ok(());
+    }
+    let row = |(of, wallet): &(&WalletKey, &Wallet)| {
+        let [tenant, user, currency] = key(of);
+        [
+            tenant,
+            user,
+            currency,
+            wallet.balance.minor().into(),
+            wallet.held.minor().into(),
+            wallet.version.into(),
+            wallet.state.into(),
+            wallet.fault.clone().into(),
+            wallet.open_charges.into(),
+            wallet.hash.clone().into(),
+            wallet.update_time.into(),
+        ]
+    };
+    let rows = Rows::new(WALLET_CHANGE, wallets.iter().map(row));
+    let mut values = Vec::new();
+    let text = format!(
+        "update wallets set balance = k.balance, held = k.held, version = k.version, state = k.state, fault = k.fault,
+                            open_charges = k.open_charges, hash = k.hash, update_time = k.update_time
+           from {}
+          where wallets.tenant_id = k.tenant_id and wallets.user_id = k.user_id and wallets.currency = k.currency",
+        rows.bind(transaction, "k", &mut values)?
+    );
+    let written = transaction.execute_raw(sql(transaction, &text, values)).await?.rows_affected();
+    if usize::try_from(written).is_ok_and(|written| written == wallets.len()) {
+        Ok(())
+    } else {
+        Err(StoreError::Impossible("a wallet that was locked is not there"))
+    }
+}
+
+/// Freezes all wallets of a user. No money moves: their versions, which count changes of the ledger, stay as they are.
+pub(crate) async fn freeze_wallets(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    user_id: &UserId,
+    now: Time,
+) -> Result<(), StoreError> {
+    let text = "update wallets set state = $3, update_time = $4
+                 where tenant_id = $1 and user_id = $2 and state <> $3";
+    let values = [tenant.clone().into(), user_id.clone().into(), WalletState::Frozen.into(), now.into()];
+    connection.execute_raw(sql(connection, text, values)).await?;
+    Ok(())
+}
