@@ -10,6 +10,8 @@ mod orders;
 mod refused;
 mod rpc;
 mod sitting;
+#[cfg(test)]
+mod tests;
 mod told;
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use mesh::{
-    Clock, Context, Parts, Store, StoreError, Tenant, Time,
+    Background, Clock, Context, Store, StoreError, Telemetry, Tenant, Time,
     claim::{Claim, Lookout},
     coalesce::{self, Batch, Coalescer, NotTaken, Pending},
     events::Origin,
@@ -93,15 +95,13 @@ pub(crate) struct Books {
 
 impl Books {
     /// The books of this service, with somebody at work on them.
-    pub(crate) fn new(parts: &Parts) -> Self {
-        let instruments = Arc::new(Instruments::new(&parts.telemetry));
-        let clock = parts.clock.clone();
+    pub(crate) fn new(store: &Store, clock: &Clock, background: &Background, telemetry: &Arc<Telemetry>) -> Self {
         let shared = Shared { lookout: Lookout::default(), clock: clock.clone() };
-        let teller =
-            Coalescer::start(&parts.store, &parts.background, Item::lane, shared.clone(), |batch, transaction| {
-                Box::pin(carry::carry_out(batch, transaction))
-            });
-        Self { store: parts.store.clone(), clock, instruments, shared, teller }
+        let teller = Coalescer::start(store, background, Item::lane, shared.clone(), |batch, transaction| {
+            Box::pin(carry::carry_out(batch, transaction))
+        });
+        let instruments = Arc::new(Instruments::new(telemetry));
+        Self { store: store.clone(), clock: clock.clone(), instruments, shared, teller }
     }
 
     /// Carries out one order, once for its request id. A rehearsal decides and keeps nothing.

@@ -8,6 +8,8 @@ use mesh::{RequestId, Slug, StoreError, Tenant, Time, UserId, text_enum};
 use money::{Amount, Currency};
 use serde::{Deserialize, Serialize};
 
+use crate::sabotage::{Protection, is_out};
+
 pub(crate) use table::{
     Filter, Line, all_changes, changes, changes_between, count_deductions, currency, deductions, find, find_wallet,
     freeze_wallets, insert, lines, lock_wallets, open_wallets, refunded, update_wallets,
@@ -129,7 +131,8 @@ impl Wallet {
             create_time: movement.time.max(self.update_time),
             hash: Vec::new(),
         };
-        change.hash = chain::hash(&self.hash, &change.kept());
+        let previous = if is_out(Protection::Chain) { &[][..] } else { &self.hash };
+        change.hash = chain::hash(previous, &change.kept());
         self.balance = balance;
         self.held = held;
         self.version = version;
@@ -298,9 +301,9 @@ impl Change {
                 self.user_id.as_str(),
                 self.currency().code(),
                 &self.related_id,
-                text(api_id),
-                text(endpoint_id),
-                text(api_key_id),
+                text(api_id.as_ref()),
+                text(endpoint_id.as_ref()),
+                text(api_key_id.as_ref()),
                 &self.details,
             ],
             numbers: [
@@ -327,6 +330,6 @@ impl Change {
     }
 }
 
-fn text(slug: &Option<Slug>) -> &str {
-    slug.as_ref().map_or("", Slug::as_str)
+fn text(slug: Option<&Slug>) -> &str {
+    slug.map_or("", Slug::as_str)
 }

@@ -229,19 +229,12 @@ impl Bound {
         for (placement, listener) in plan.placements.into_iter().zip(listeners) {
             let Role { name, migrations, postgres, services } = placement.role;
             let store = open_store(name, &placement.location, &migrations, postgres).await?;
-            let broken = |source| StartError::Store { role: name, source };
-            let tokens = store.token_key().await.map_err(broken)?;
+            let tokens = store.token_key().await.map_err(|source| StartError::Store { role: name, source })?;
             stores.push(store.clone());
             let (clock, telemetry) = (plan.clock.clone(), plan.telemetry.clone());
-            let parts = Parts {
-                store: store.clone(),
-                clock: clock.clone(),
-                tokens,
-                peers: peers.clone(),
-                background: background.clone(),
-                telemetry: telemetry.clone(),
-                streams: Streams(life.clone()),
-            };
+            let (peers, background, streams) = (peers.clone(), background.clone(), Streams(life.clone()));
+            let (own, time, signals) = (store.clone(), clock.clone(), telemetry.clone());
+            let parts = Parts { store: own, clock: time, tokens, peers, background, telemetry: signals, streams };
             let mut services = services(parts.clone())?.with(events::server(name, &parts));
             let mut checks = vec![events.check(&store)];
             checks.append(&mut services.checks);

@@ -30,8 +30,8 @@ use mesh::{Clock, Running, Store};
 use sea_orm::{ConnectionTrait as _, DbBackend};
 use trivet::Config;
 use trivet_proto::billing::v1::{
-    BatchDeductRequest, DeductRequest, DeductionOrder, RecordPaymentRequest, StreamDeductRequest, VerifyLedgerRequest,
-    billing_service_client::BillingServiceClient, ledger_service_client::LedgerServiceClient,
+    BatchDeductRequest, DeductRequest, DeductionOrder, LedgerVerdict, RecordPaymentRequest, StreamDeductRequest,
+    VerifyLedgerRequest, billing_service_client::BillingServiceClient, ledger_service_client::LedgerServiceClient,
     verify_ledger_response::Event, wallet_service_client::WalletServiceClient,
 };
 
@@ -69,9 +69,10 @@ async fn main() {
     on_every_store(async |database, config, running| {
         let store = Store::open(config.billing.location("billing", &config.data_dir).unwrap()).await.unwrap();
         furnish(config, running, size.wallets).await;
+        told(&store).await;
         println!("\n{database:<11} {:<34} {:>8} {COLUMNS} {:>8}", "", "callers", "x naive");
         for shape in [Shape::Uniform { wallets: size.wallets }, Shape::Hot] {
-            one_by_one(database, config, running, shape, &size).await;
+            one_by_one(database, (config, &store), running, shape, &size).await;
         }
         many_at_once(database, config, running, &size).await;
         verified(database, running, &size).await;
@@ -95,8 +96,9 @@ fn fresh() -> String {
 }
 
 /// Deduct, beside what the database can do by itself on the same tables.
-async fn one_by_one(database: &str, config: &Config, running: &Running, shape: Shape, size: &Size) {
+async fn one_by_one(database: &str, (config, store): (&Config, &Store), running: &Running, shape: Shape, size: &Size) {
     for callers in size.callers {
+        told(store).await;
         let naive = money_beside::run(config, shape, Way::Naive, *callers, size.time).await;
         let single = money_beside::run(config, shape, Way::Single, *callers, size.time).await;
         if let Some(naive) = naive {
@@ -208,15 +210,15 @@ async fn verified(database: &str, running: &Running, size: &Size) {
     let mut verify = async || {
         let began = Instant::now();
         let mut said = ledger.verify_ledger(VerifyLedgerRequest::default()).await.unwrap().into_inner();
-        let mut most = 0;
+        let (mut most, mut verdict) = (0, LedgerVerdict::default());
         while let Some(message) = said.message().await.unwrap() {
             most = most.max(resident());
-            if let Some(Event::Verdict(verdict)) = message.event {
-                assert!(verdict.ok, "{verdict:?}");
-                return (verdict.transactions, began.elapsed(), most);
+            if let Some(Event::Verdict(now)) = message.event {
+                verdict = now;
             }
         }
-        panic!("there was no verdict");
+        assert!(verdict.ok, "{verdict:?}");
+        (verdict.transactions, began.elapsed(), most)
     };
     let (transactions, took, most) = verify().await;
     println!(
@@ -362,6 +364,14 @@ async fn furnish(config: &Config, running: &Running, wallets: u64) {
     });
     payments.buffer_unordered(256).collect::<Vec<()>>().await;
     eprintln!("  {wallets} wallets after {} s", began.elapsed().as_secs());
+}
+
+/// Waits until everybody was told of what happened: a bench begins when nothing else is under way.
+async fn told(store: &Store) {
+    let unsent = "select count(*) from outbox where sent_time is null";
+    while mesh::store::count(store.reader(), unsent, []).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// Bytes of memory that this process has.

@@ -66,7 +66,7 @@ impl LedgerService for Rpc {
         let (context, _) = open(request)?;
         let now = self.audits.books.clock.now();
         let rows = table::trial_balance(self.audits.books.store.reader(), &context.tenant).await?;
-        let balances = rows.into_iter().map(trial_balance).collect::<Result<_, StoreError>>()?;
+        let balances = rows.iter().map(trial_balance).collect::<Result<_, StoreError>>()?;
         Ok(Response::new(GetTrialBalanceResponse { balances, as_of_time: Some(now.to_wire()) }))
     }
 
@@ -99,7 +99,7 @@ fn user_id(asked: &str) -> Result<Option<UserId>, Refusal> {
     Ok(user_id)
 }
 
-fn trial_balance(row: BalanceRow) -> Result<TrialBalance, StoreError> {
+fn trial_balance(row: &BalanceRow) -> Result<TrialBalance, StoreError> {
     const TOO_MUCH: StoreError = StoreError::Impossible("the ledger holds more than can be added up");
     let currency = crate::ledger::currency(&row.currency)?;
     let total = |high: i64, low: i64| {

@@ -174,18 +174,16 @@ impl Verification {
             {
                 self.close(Replay { wallet: Some(wallet), ..Replay::default() });
             }
-            match page.wallets.pop_front_if(|wallet| is_of(wallet)) {
-                Some(wallet) => page.replay = Replay { wallet: Some(wallet), ..Replay::default() },
-                None => {
-                    // Made after the page was read; or there is none.
-                    let tenant = &self.whose.tenant;
-                    if !table::is_there(self.audits.books.store.reader(), tenant, key).await? {
-                        let message = "there is no such wallet".to_owned();
-                        self.find(Kind::NoWallet, key, &change.transaction_id, message);
-                    }
-                    return Ok(());
+            let Some(wallet) = page.wallets.pop_front_if(|wallet| is_of(wallet)) else {
+                // Made after the page was read; or there is none.
+                let tenant = &self.whose.tenant;
+                if !table::is_there(self.audits.books.store.reader(), tenant, key).await? {
+                    let message = "there is no such wallet".to_owned();
+                    self.find(Kind::NoWallet, key, &change.transaction_id, message);
                 }
-            }
+                return Ok(());
+            };
+            page.replay = Replay { wallet: Some(wallet), ..Replay::default() };
         }
         let Some(wallet) = &page.replay.wallet else { return Ok(()) };
         if change.wallet_version > wallet.version {

@@ -17,6 +17,7 @@ use super::{Decided, Item, Order, Posted, Refused, Shared, Stopped, Work, orders
 use crate::{
     charge, hold,
     ledger::{self, WalletKey},
+    sabotage::{Protection, is_out},
 };
 
 /// Carries out a batch.
@@ -60,7 +61,9 @@ impl Item {
 /// first: whatever is read after that stays as it is.
 async fn know(sitting: &mut Sitting, items: &[Arc<Item>], transaction: &Transaction) -> Result<(), StoreError> {
     let mut needs = Needs::default();
-    items.iter().for_each(|item| item.needs(&mut needs));
+    for item in items {
+        item.needs(&mut needs);
+    }
     let keys: BTreeSet<WalletKey> = items.iter().flat_map(|item| item.wallets()).collect();
     let keys: Vec<&WalletKey> = keys.iter().collect();
     sitting.wallets.extend(ledger::lock_wallets(transaction, &keys).await?);
@@ -126,7 +129,7 @@ impl<'b> Desk<'b> {
             }
         }
         if let Some(mark) = mark {
-            sitting.end_together(mark, stopped.is_none());
+            sitting.end_together(mark, stopped.is_none() || is_out(Protection::Together));
         }
         let Some(stopped) = stopped else { return Ok(Ok(posted)) };
         // What was carried out of it was not, after all; what stopped it is an answer.
@@ -164,6 +167,11 @@ impl<'b> Desk<'b> {
     }
 }
 
+/// Whether a test has what was decided be forgotten.
+fn is_forgotten(refusal: bool) -> bool {
+    is_out(Protection::Claims) || (refusal && is_out(Protection::Refusals))
+}
+
 /// Writes what was decided. The ids come first: where one was taken before, nothing else is written.
 async fn write(
     sitting: Sitting,
@@ -171,8 +179,9 @@ async fn write(
     kept: &[(&Claim, &Decision<Posted, Refused>)],
     transaction: &Transaction,
 ) -> Result<(), StoreError> {
+    let kept: Vec<_> = kept.iter().filter(|(_, decision)| !is_forgotten(decision.is_err())).copied().collect();
     if !kept.is_empty() {
-        shared.lookout.keep_all(transaction, sitting.now, kept).await?;
+        shared.lookout.keep_all(transaction, sitting.now, &kept).await?;
     }
     let (wallets, written) = (sitting.wallets, sitting.written);
     ledger::insert(transaction, &written.changes).await?;

@@ -255,6 +255,7 @@ impl Sitting {
 }
 
 /// Where several orders began.
+#[derive(Clone, Copy)]
 pub(super) struct Mark {
     changes: usize,
     told: super::told::Mark,

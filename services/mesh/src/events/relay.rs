@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
@@ -25,6 +26,9 @@ const BATCH: u64 = 256;
 const STUCK: usize = 16;
 /// How often it looks without having been woken.
 const POLL: Duration = Duration::from_secs(1);
+/// Looks begin at most this often unless the one before found as much as it takes: telling has its own commit, and one for
+/// each of a thousand commits a second would cost as much as they do.
+const PAUSE: Duration = Duration::from_millis(10);
 /// The wait after the first failure; it doubles with each that follows, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait for a bus that is away.
@@ -44,8 +48,10 @@ pub(super) struct Relay {
 
 /// How one look at the outbox ended.
 enum Pass {
-    /// There may be more.
-    More,
+    /// As many were told as are at once: there is more.
+    Full,
+    /// Some were told; there may be more by now.
+    Some,
     /// There is nothing to tell.
     Done,
     /// The bus does not take all of it now.
@@ -60,8 +66,13 @@ impl Relay {
         loop {
             // Before looking: what is committed from now on is looked for again.
             committed.mark_unchanged();
+            let began = Instant::now();
             let trouble = match self.pass().await {
-                Ok(Pass::More) => None,
+                Ok(Pass::Full) => None,
+                Ok(Pass::Some) => {
+                    tokio::time::sleep_until(began + PAUSE).await;
+                    None
+                }
                 Ok(Pass::Done) => {
                     // The sender lives as long as the store that the relay holds.
                     let _ = tokio::time::timeout(POLL, committed.changed()).await;
@@ -92,7 +103,7 @@ impl Relay {
 
     /// Tells what there is, and comes back when it is told or cannot be.
     pub(super) async fn flush(&self) -> Result<(), StoreError> {
-        while matches!(self.pass().await?, Pass::More) {}
+        while matches!(self.pass().await?, Pass::Full | Pass::Some) {}
         Ok(())
     }
 
@@ -104,6 +115,7 @@ impl Relay {
         loop {
             let kept = outbox::unsent(self.store.reader(), self.source, after, BATCH).await?;
             let Some(last) = kept.last() else { return Ok(later.map_or(Pass::Done, Pass::Later)) };
+            let full = u64::try_from(kept.len()).is_ok_and(|kept| kept == BATCH);
             after = last.position;
             let free = |kept: &Kept| !stuck.contains(&kept.event.aggregate_key());
             let kept: Vec<Kept> = kept.into_iter().filter(free).collect();
@@ -123,7 +135,7 @@ impl Relay {
             let idle = told.is_empty() && refused.is_empty();
             self.settle(told, refused).await?;
             match &later {
-                None => return Ok(Pass::More),
+                None => return Ok(if full { Pass::Full } else { Pass::Some }),
                 Some(cause) if idle && (stuck.len() > STUCK || self.bus.is_away()) => {
                     return Ok(Pass::Later(cause.clone()));
                 }

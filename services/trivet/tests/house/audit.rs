@@ -7,7 +7,7 @@ use trivet_proto::{
     account::v1::account_service_client::AccountServiceClient,
     billing::v1::{
         ExportLedgerRequest, ExportLedgerResponse, FindingKind as Kind, GetTrialBalanceRequest, GetWalletRequest,
-        LedgerAccount, LedgerFinding, LedgerVerdict, PlaceHoldRequest, RefundRequest, VerifyLedgerRequest,
+        LedgerAccount as Of, LedgerFinding, LedgerVerdict, PlaceHoldRequest, RefundRequest, VerifyLedgerRequest,
         billing_service_client::BillingServiceClient, ledger_service_client::LedgerServiceClient,
         verify_ledger_response::Event,
     },
@@ -92,8 +92,7 @@ async fn an_honest_ledger_verifies_while_money_moves_and_adds_up_in_the_trial_ba
         let [usdc] = &balances[..] else { panic!("{balances:?}") };
         let held: Vec<_> = usdc.accounts.iter().map(|account| (account.account(), &*account.balance)).collect();
         assert_eq!((&*usdc.currency, &*usdc.sum, usdc.transactions), ("USDC", "0", 207));
-        use LedgerAccount::{Held, Payments, Revenue, Wallets};
-        assert_eq!(held, [(Wallets, "15.8"), (Held, "2"), (Revenue, "2.2"), (Payments, "-20")]);
+        assert_eq!(held, [(Of::Wallets, "15.8"), (Of::Held, "2"), (Of::Revenue, "2.2"), (Of::Payments, "-20")]);
         let refused = house.ledger().verify_ledger(VerifyLedgerRequest { user_id: "a b".to_owned() }).await;
         assert_eq!(faulty(&refused.unwrap_err()), ["user_id"]);
     })
@@ -126,7 +125,7 @@ async fn an_export_has_every_transaction_with_its_entries_and_goes_on_where_it_b
         assert_eq!(places, [("ada", 1), ("ada", 2), ("ada", 3), ("ada", 4), ("ada", 5), ("bob", 1), ("bob", 2)]);
         let first = all[0].transaction.as_ref().unwrap();
         let entries: Vec<_> = first.entries.iter().map(|entry| (entry.account(), &*entry.amount)).collect();
-        assert_eq!(entries, [(LedgerAccount::Wallets, "10"), (LedgerAccount::Payments, "-10")]);
+        assert_eq!(entries, [(Of::Wallets, "10"), (Of::Payments, "-10")]);
         assert_eq!(first.hash.len(), 64);
         for (place, message) in all.iter().enumerate() {
             let ask = ExportLedgerRequest { resume_token: message.resume_token.clone(), ..Default::default() };

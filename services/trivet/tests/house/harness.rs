@@ -71,10 +71,15 @@ impl Databases {
             });
             return None;
         };
+        Some(Self::on(&server).await)
+    }
+
+    /// A fresh database on this server.
+    pub(crate) async fn on(server: &str) -> Self {
         let name = format!("trivet_test_{}", mesh::id::fresh("db", &Clock::system()));
-        let mut connection = PgConnection::connect(&server).await.unwrap();
+        let mut connection = PgConnection::connect(server).await.unwrap();
         connection.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
-        Some(Self::Postgres { server, name })
+        Self::Postgres { server: server.to_owned(), name }
     }
 
     /// The settings that make a house of these databases.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost_types::Timestamp;
 use trivet_proto::billing::v1::{
     CaptureHoldRequest, FreezeWalletRequest, GetHoldRequest, GetWalletRequest, Hold, HoldState, ListHoldsRequest,
-    PlaceHoldRequest, RefundRequest, ReleaseHoldRequest, TransactionKind, Wallet,
+    PlaceHoldRequest, RefundRequest, ReleaseHoldRequest, TransactionKind as Kind, Wallet, WalletTransaction,
 };
 
 use crate::{
@@ -110,9 +110,9 @@ async fn a_part_capture_takes_the_part_and_frees_the_rest() {
         };
         house.billing().refund(back).await.unwrap();
         check(house, ("3", "0", "3", 6)).await;
-        let kinds: Vec<_> = transactions(house, "ada").await.iter().map(|change| change.kind()).collect();
-        use TransactionKind::{Capture, Hold, Payment, Refund};
-        assert_eq!(kinds, [Refund, Capture, Hold, Capture, Hold, Payment]);
+        let kinds: Vec<_> = transactions(house, "ada").await.iter().map(WalletTransaction::kind).collect();
+        let [hold, capture] = [Kind::Hold, Kind::Capture];
+        assert_eq!(kinds, [Kind::Refund, capture, hold, capture, hold, Kind::Payment]);
     })
     .await;
 }
@@ -131,8 +131,8 @@ async fn what_is_released_is_available_again_and_moves_no_balance() {
             .iter()
             .map(|change| (change.kind(), &*change.amount, &*change.balance_after, &*change.available_after))
             .collect();
-        use TransactionKind::{Hold, Payment, Release};
-        assert_eq!(told, [(Release, "0", "10", "10"), (Hold, "0", "10", "4"), (Payment, "10", "10", "10")]);
+        let [release, placed, paid] = [Kind::Release, Kind::Hold, Kind::Payment];
+        assert_eq!(told, [(release, "0", "10", "10"), (placed, "0", "10", "4"), (paid, "10", "10", "10")]);
         assert_eq!((&changes[0].related_id, &changes[1].related_id), (&hold.hold_id, &hold.hold_id));
     })
     .await;
@@ -154,7 +154,7 @@ async fn a_hold_that_nobody_wants_expires_by_itself_once() {
         let late = house.billing().capture_hold(capture("cap-1", &hold, "")).await.unwrap_err();
         assert_eq!((&*reason(&late), &*told(&late, "state")), ("HOLD_NOT_OPEN", "EXPIRED"));
         let expired = transactions(house, "ada").await.remove(0);
-        assert_eq!((expired.kind(), &*expired.request_id), (TransactionKind::Release, ""));
+        assert_eq!((expired.kind(), &*expired.request_id), (Kind::Release, ""));
         assert_eq!(found(house, &later).await.state(), HoldState::Open);
     })
     .await;
@@ -174,10 +174,10 @@ async fn a_capture_and_an_expiry_at_once_end_in_one_of_the_two() {
         let captures = holds.iter().enumerate().map(async |(number, hold)| {
             house.billing().capture_hold(capture(&format!("cap-{number}"), hold, "")).await
         });
-        let mut captured = 0;
+        let mut won = 0;
         for outcome in futures_util::future::join_all(captures).await {
             match outcome {
-                Ok(_) => captured += 1,
+                Ok(_) => won += 1,
                 Err(status) => assert_eq!(reason(&status), "HOLD_NOT_OPEN"),
             }
         }
@@ -186,7 +186,7 @@ async fn a_capture_and_an_expiry_at_once_end_in_one_of_the_two() {
             house.billing().list_holds(open.clone()).await.unwrap().into_inner().holds.is_empty()
         })
         .await;
-        let left = (100 - captured).to_string();
+        let left = (100 - won).to_string();
         check(house, (&left, "0", &left, 41)).await;
     })
     .await;

@@ -26,7 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Process {
     child: Child,
     pub(crate) addresses: HashMap<String, SocketAddr>,
-    _log: Lines<BufReader<ChildStderr>>,
+}
+
+/// Reads on, or what a process says would have it wait in the end.
+fn drain(mut log: Lines<BufReader<ChildStderr>>) {
+    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
 }
 
 pub(crate) fn binary(arguments: &[&str], settings: &[(String, String)]) -> Command {
@@ -65,7 +69,8 @@ impl Process {
             let (name, address) = part.split_once(' ')?;
             Some((name.to_owned(), address.parse().ok()?))
         });
-        Self { child, addresses: addresses.collect(), _log: log }
+        drain(log);
+        Self { child, addresses: addresses.collect() }
     }
 
     /// Starts `trivet dev --data` and waits until it shows where it is.
@@ -82,8 +87,8 @@ impl Process {
                 addresses.insert(name.to_owned(), address);
             }
         }
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { child, addresses, _log: log }
+        drain(BufReader::new(child.stderr.take().unwrap()).lines());
+        Self { child, addresses }
     }
 
     pub(crate) fn wallets(&self) -> WalletServiceClient<Channel> {

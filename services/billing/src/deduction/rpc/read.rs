@@ -45,8 +45,8 @@ pub(super) fn batch(asked: &[DeductionOrder]) -> Result<Batch, Refusal> {
         return Err(Refusal::fields(Reason::InvalidFields, vec![violation]));
     }
     let orders: Vec<Result<Deduct, Refusal>> = asked.iter().map(order).collect();
-    let faulty = orders.iter().enumerate().filter_map(|(index, order)| Some((index, order.as_ref().err()?)));
-    let faults = faulty.flat_map(|(index, refusal)| {
+    let refused = orders.iter().enumerate().filter_map(|(index, order)| Some((index, order.as_ref().err()?)));
+    let faults = refused.flat_map(|(index, refusal)| {
         refusal.violations().iter().map(move |violation| Violation {
             field: format!("deductions[{index}].{}", violation.field),
             description: violation.description.clone(),

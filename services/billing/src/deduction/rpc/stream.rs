@@ -19,7 +19,7 @@ const BUDGET: Duration = Duration::from_secs(10);
 /// An order under way, or its answer where it was no order.
 enum Sent {
     UnderWay(Deduct, Pending<Decided>),
-    Refused(StreamDeductResponse),
+    Refused(Box<StreamDeductResponse>),
 }
 
 /// Carries the orders out, and answers each.
@@ -44,7 +44,8 @@ async fn hand_in(books: Books, context: Context, message: Result<StreamDeductReq
             // It may be anything, and answers are small.
             let request_id = asked.request_id.chars().take(id::MAX_LENGTH).collect();
             let error = Some(write::error(&refusal));
-            return Ok(Sent::Refused(StreamDeductResponse { request_id, error, ..StreamDeductResponse::default() }));
+            let answer = StreamDeductResponse { request_id, error, ..StreamDeductResponse::default() };
+            return Ok(Sent::Refused(Box::new(answer)));
         }
     };
     let context = context.within(BUDGET);
@@ -54,7 +55,7 @@ async fn hand_in(books: Books, context: Context, message: Result<StreamDeductReq
 
 async fn answer(books: Books, sent: Result<Sent, Status>) -> Result<StreamDeductResponse, Status> {
     match sent? {
-        Sent::Refused(response) => Ok(response),
+        Sent::Refused(response) => Ok(*response),
         Sent::UnderWay(deduct, pending) => {
             let result = write::outcome(&books, "StreamDeduct", &deduct, pending.answer().await?)?;
             Ok(StreamDeductResponse {

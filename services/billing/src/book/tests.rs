@@ -1,0 +1,91 @@
+//! Callers that go away at any moment, over a real store.
+
+use std::task::Poll;
+
+use mesh::{RequestId, UserId, store::Location};
+use money::Currency;
+
+use super::*;
+use crate::{
+    deduction::Deduct,
+    ledger, migrations,
+    wallet::{Payment, Standing},
+};
+
+/// How often each moment is tried.
+const TIMES: usize = 20;
+
+fn usdc(minor: i64) -> Amount {
+    Amount::from_minor(Currency::USDC, minor)
+}
+
+fn context() -> Context {
+    Context::own(Tenant::default_tenant(), std::time::Duration::from_secs(30))
+}
+
+fn deduct(request_id: &str) -> Order {
+    Order::Deduct(Deduct {
+        request_id: RequestId::parse(request_id).unwrap(),
+        user_id: UserId::parse("ada").unwrap(),
+        amount: usdc(1),
+        api_id: None,
+        endpoint_id: None,
+        api_key_id: None,
+    })
+}
+
+fn key() -> WalletKey {
+    WalletKey { tenant: Tenant::default_tenant(), user_id: UserId::parse("ada").unwrap(), currency: Currency::USDC }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_at_any_moment_has_the_order_carried_out_once_or_not_at_all() {
+    let store = Store::open(Location::Memory).await.unwrap();
+    store.migrate(&migrations::all()).await.unwrap();
+    let (clock, background) = (Clock::system(), Background::default());
+    let books = Books::new(&store, &clock, &background, &Arc::new(Telemetry::quiet().unwrap()));
+    let payment = Payment {
+        request_id: RequestId::parse("pay").unwrap(),
+        user_id: UserId::parse("ada").unwrap(),
+        amount: usdc(1_000_000),
+        provider: "bank".to_owned(),
+        provider_reference: String::new(),
+        subscription_id: None,
+        standing: Standing::Active,
+    };
+    books.carry_out(&context(), Order::Pay(payment), false).await.unwrap();
+    let mut asked = 0;
+    // Every moment up to the one at which the answer is there before the caller goes.
+    for polls in 0.. {
+        let mut answered = 0;
+        for time in 0..TIMES {
+            let id = format!("req-{polls}-{time}");
+            asked += 1;
+            let (context, order) = (context(), deduct(&id));
+            let mut call = Box::pin(books.carry_out(&context, order, false));
+            let mut left = polls;
+            let until_it_goes = std::future::poll_fn(|waker| {
+                if left == 0 {
+                    return Poll::Ready(false);
+                }
+                left -= 1;
+                match call.as_mut().poll(waker) {
+                    Poll::Ready(_) => Poll::Ready(true),
+                    Poll::Pending if left == 0 => Poll::Ready(false),
+                    Poll::Pending => Poll::Pending,
+                }
+            });
+            answered += usize::from(until_it_goes.await);
+            drop(call);
+            let (first, _) = books.carry_out(&context, deduct(&id), false).await.unwrap();
+            let (again, before) = books.carry_out(&context, deduct(&id), false).await.unwrap();
+            assert_eq!((first, true), (again, before), "one id, one answer");
+        }
+        let wallet = ledger::find_wallet(store.reader(), &key()).await.unwrap().unwrap();
+        assert_eq!((wallet.balance, wallet.version), (usdc(1_000_000 - asked), asked + 1), "after {polls} polls");
+        if answered == TIMES {
+            assert!(polls > 1, "no moment was tried at which it was under way");
+            return;
+        }
+    }
+}
