@@ -1,5 +1,6 @@
 """What a journey is made of: promises that are checked one by one, and a house to check them in."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -24,7 +25,13 @@ SERVICES = {
         "trivet.product.v1.SubscriptionService",
         "trivet.product.v1.UsageService",
     ],
-    "billing": ["trivet.billing.v1.BillingService", "trivet.billing.v1.WalletService", *MESH],
+    "billing": [
+        "trivet.billing.v1.BillingService",
+        "trivet.billing.v1.ChargeService",
+        "trivet.billing.v1.LedgerService",
+        "trivet.billing.v1.WalletService",
+        *MESH,
+    ],
 }
 
 # Each reason comes with one code, always.
@@ -35,7 +42,8 @@ REASONS = {
     "ALREADY_EXISTS": "EMAIL_TAKEN ID_TAKEN ALREADY_SUBSCRIBED",
     "FAILED_PRECONDITION": """ACCOUNT_SUSPENDED ACCOUNT_DELETED ACCOUNT_ERASED ACCOUNT_NOT_DELETED LAST_OWNER
         REQUEST_ID_REUSED REQUEST_VOIDED ALREADY_APPLIED INSUFFICIENT_FUNDS NOT_A_MEMBER PRODUCT_NOT_AVAILABLE
-        PRODUCT_NOT_PRICED PLAN_NOT_AVAILABLE TRIAL_USED ILLEGAL_TRANSITION SUBSCRIPTION_NOT_ACTIVE""",
+        PRODUCT_NOT_PRICED PLAN_NOT_AVAILABLE TRIAL_USED ILLEGAL_TRANSITION SUBSCRIPTION_NOT_ACTIVE WALLET_FROZEN
+        HOLD_NOT_OPEN REFUND_EXCEEDS_DEDUCTION CHARGE_PAID""",
     "RESOURCE_EXHAUSTED": "QUOTA_EXHAUSTED",
     "ABORTED": "ETAG_MISMATCH",
     "UNAUTHENTICATED": "CREDENTIALS_INVALID",
@@ -99,6 +107,11 @@ class House:
         client, method = self.rpcs[rpc]
         return client.stream(method, requests)
 
+    def listen(self, rpc, /, **request):
+        """The messages of an answer that is a stream, one by one."""
+        client, method = self.rpcs[rpc]
+        return client.listen(method, request)
+
     def call_as(self, request_id, rpc, /, **request):
         """The answer of a call that goes by this x-request-id."""
         client, method = self.rpcs[rpc]
@@ -131,6 +144,14 @@ class House:
 
     def balance(self, user):
         return self.call("GetWallet", user_id=user)["wallet"]["balance"]
+
+
+def eventually(what, holds):
+    """Waits until something holds, which it does soon or never."""
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end, f"not so after 30 s: {what}"
+        time.sleep(0.05)
 
 
 def at_once(call, arguments):

@@ -18,6 +18,7 @@ from accounts_access import api_keys, organizations, two_tenants
 from accounts_admin import full_view, search, statistics, the_list, without_billing
 from events import events
 from house import ADA, AGAIN, ORDER, PAYMENT, SERVICES, TOO_MUCH, House, check, code_of, failed, passed, same
+from money import all_is_well, charge_with_retry, from_everywhere, holds_and_refunds, owed
 from products import browse, usage
 from restart import after_the_restart, before_the_restart, goes, goes_though_watched
 from subscriptions import change_plan, subscribe
@@ -33,6 +34,8 @@ PATTERNS = [login, profile, settings, the_list, search, suspended_and_deleted, e
 PATTERNS += [organizations, api_keys, two_tenants]
 # And with product.
 PATTERNS += [browse, subscribe, change_plan, usage]
+# And with billing.
+PATTERNS += [charge_with_retry, from_everywhere, holds_and_refunds, all_is_well, owed]
 
 ServingStatus = health_pb2.HealthCheckResponse.ServingStatus
 

@@ -4,11 +4,12 @@ a look at what that costs, and leave.
 Each of these has a tenant to itself.
 """
 
-from house import ADA, AGAIN, check, same
+from house import ADA, AGAIN, check, eventually, same
 
 MONTHLY, YEARLY = "BILLING_CYCLE_MONTHLY", "BILLING_CYCLE_YEARLY"
 FREE = {"plan_id": "free", "name": "Free", "tier": "PLAN_TIER_FREE", "currency": "USD"}
 BASIC = {"plan_id": "basic", "name": "Basic", "tier": "PLAN_TIER_BASIC", "currency": "USD", "trial_days": 14}
+MONEY = {"request_id": "money", "user_id": "ada", "currency": "USD", "amount": "1000", "provider": "bank"}
 PRO = {"plan_id": "pro", "name": "Pro", "tier": "PLAN_TIER_PREMIUM", "currency": "USD"}
 
 
@@ -70,10 +71,9 @@ def subscribe(house):
     with check("a paid plan is INCOMPLETE until it is paid"):
         paid = house.call("CreateSubscription", **ask, request_id="sub-5", plan_id="pro")["subscription"]
         same(paid, {"status": "SUBSCRIPTION_STATUS_INCOMPLETE", "amount": "30"})
-        # By an operator: the money came another way.
-        step = {"subscription_id": paid["subscription_id"], "reason": "paid in cash"}
-        active = house.call("UpdateSubscriptionStatus", **step, status="SUBSCRIPTION_STATUS_ACTIVE")["subscription"]
-        same(active["status"], "SUBSCRIPTION_STATUS_ACTIVE")
+        house.call("RecordPayment", **MONEY | {"amount": "30"})
+        eventually("it is paid", lambda: state(house, paid["subscription_id"]) == "ACTIVE")
+        step = {"subscription_id": paid["subscription_id"], "reason": "as told"}
         refused = house.refusal(
             "ILLEGAL_TRANSITION", "UpdateSubscriptionStatus", **step, status="SUBSCRIPTION_STATUS_TRIALING"
         )
@@ -107,7 +107,8 @@ def change_plan(house):
     with check("what is not paid cannot be changed"):
         house.refusal("SUBSCRIPTION_NOT_ACTIVE", "ChangePlan", request_id="c-0", subscription_id=sub, plan_id="pro")
     step = {"subscription_id": sub, "status": "SUBSCRIPTION_STATUS_ACTIVE", "reason": "paid"}
-    house.call("UpdateSubscriptionStatus", **step)
+    house.call("RecordPayment", **MONEY)
+    eventually("it is paid", lambda: state(house, sub) == "ACTIVE")
     with check("a preview of an upgrade is what it then costs"):
         change = {"request_id": "c-1", "subscription_id": sub, "plan_id": "pro"}
         preview = house.call("ChangePlan", **change, validate_only=True)

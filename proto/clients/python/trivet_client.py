@@ -92,6 +92,20 @@ class Client:
             raise self._refused(error) from None
         return self._to_dict(GetMessageClass(descriptor.output_type).FromString(answer))
 
+    def listen(self, method, request=None, timeout=60.0):
+        """The messages of an answer that is a stream, one by one; `close()` says that nobody listens any more."""
+        descriptor = self._method(method)
+        metadata = tuple(self.metadata.items())
+        sent = self._to_bytes(descriptor, request or {})
+        answers = self.channel.unary_stream(f"/{method}")(sent, timeout=timeout, metadata=metadata)
+        try:
+            for answer in answers:
+                yield self._to_dict(GetMessageClass(descriptor.output_type).FromString(answer))
+        except grpc.RpcError as error:
+            raise self._refused(error) from None
+        finally:
+            answers.cancel()
+
     def send_bytes(self, method, request, timeout=TIMEOUT_S, metadata=None):
         """The same without a look at what is sent and received."""
         sent = tuple((self.metadata | (metadata or {})).items())
