@@ -3,11 +3,15 @@
 mod read;
 mod write;
 
+use std::{sync::Arc, time::Duration};
+
 use futures_util::{StreamExt as _, stream};
 use mesh::{
-    Answers, Context, Parts, Peer, REQUEST_BYTES, Reason, StartError, Streams, TokenKey, UserId, open, page, unanswered,
+    Answers, Context, Parts, Peer, REQUEST_BYTES, Reason, Refusal, StartError, Streams, TokenKey, UserId, open, page,
+    unanswered,
 };
 use money::Currency;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, async_trait};
 use tonic_types::StatusExt as _;
 use trivet_proto::{
@@ -36,6 +40,7 @@ pub(crate) use {
 pub(crate) fn server(parts: &Parts, books: &Books) -> Result<WalletServiceServer<Rpc>, StartError> {
     let rpc = Rpc {
         wallets: Wallets { books: books.clone() },
+        watches: Arc::new(Semaphore::new(WATCHES)),
         tokens: parts.tokens.clone(),
         streams: parts.streams.clone(),
         accounts: AccountServiceClient::new(parts.peers.get("account")?),
@@ -43,8 +48,14 @@ pub(crate) fn server(parts: &Parts, books: &Books) -> Result<WalletServiceServer
     Ok(WalletServiceServer::new(rpc).max_decoding_message_size(REQUEST_BYTES))
 }
 
+/// Watches of one process at once: each asks the database four times a second and oftener.
+const WATCHES: usize = 1_000;
+/// When to try again where there are too many.
+const WATCHES_RETRY: Duration = Duration::from_secs(1);
+
 pub(crate) struct Rpc {
     wallets: Wallets,
+    watches: Arc<Semaphore>,
     tokens: TokenKey,
     streams: Streams,
     accounts: AccountServiceClient<Peer>,
@@ -126,12 +137,16 @@ impl WalletService for Rpc {
     ) -> Result<Response<Self::WatchWalletStream>, Status> {
         let (context, asked) = open(request)?;
         let (key, wallet) = self.wallet(&context, read::key(&asked.user_id, &asked.currency)?).await?;
+        let place = self.watches.clone().try_acquire_owned().map_err(|_| {
+            let message = format!("{WATCHES} wallets are watched already");
+            Refusal::new(Reason::Overloaded, message).retry_after(WATCHES_RETRY)
+        })?;
         let first = WatchWalletResponse { wallet: Some(wallet.clone().into()), transaction: None };
         let watch = Watch::new(&self.wallets.books, key, wallet);
-        let changes = stream::try_unfold(watch, async |mut watch| {
+        let changes = stream::try_unfold((watch, place), async |(mut watch, place)| {
             let (wallet, change) = watch.next().await?;
             let transaction = change.map(transaction_message).transpose()?;
-            Ok(Some((WatchWalletResponse { wallet: Some(wallet.into()), transaction }, watch)))
+            Ok(Some((WatchWalletResponse { wallet: Some(wallet.into()), transaction }, (watch, place))))
         });
         let answers = stream::once(std::future::ready(Ok(first))).chain(changes);
         Ok(self.streams.answer(context, "/trivet.billing.v1.WalletService/WatchWallet", answers))

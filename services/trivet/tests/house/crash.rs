@@ -27,7 +27,7 @@ use trivet_proto::{
 };
 
 use crate::{
-    harness::{Databases, channel, eventually, order, payment, person, variable},
+    harness::{Databases, channel, eventually, order, payment, person, record, variable},
     process::Process,
 };
 
@@ -228,6 +228,7 @@ async fn a_cluster_that_loses_power_ten_times_under_load_loses_nothing_and_charg
     check(&process, acknowledged).await;
     process.end().await;
     databases.done().await;
+    record("crash");
 }
 
 /// Every deduction that was acknowledged is in the books once, and nothing else is.

@@ -103,14 +103,19 @@ impl Databases {
 
     /// Says, for whoever counts, that a test ran on this database; and takes the database away.
     pub(crate) async fn done(self) {
-        if let Some(path) = variable("TRIVET_TEST_RECORD") {
-            let mut record = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-            writeln!(record, "{}", self.kind()).unwrap();
-        }
+        record(self.kind());
         if let Self::Postgres { server, name } = self {
             let mut connection = PgConnection::connect(&server).await.unwrap();
             connection.execute(AssertSqlSafe(format!("drop database {name} with (force)"))).await.unwrap();
         }
+    }
+}
+
+/// Says, for whoever counts, what a test ran on.
+pub(crate) fn record(kind: &str) {
+    if let Some(path) = variable("TRIVET_TEST_RECORD") {
+        let mut record = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(record, "{kind}").unwrap();
     }
 }
 
