@@ -41,9 +41,6 @@ use stores::{channel, on_every_store};
 
 /// Callers at once, row by row.
 const CALLERS: [usize; 5] = [1, 16, 64, 256, 1_024];
-/// Streams, and callers of batches.
-const STREAMS: usize = 8;
-const BATCH: usize = 1_000;
 /// Rows that are made with one statement.
 const PIECE: u64 = 500_000;
 
@@ -52,6 +49,9 @@ struct Size {
     wallets: u64,
     time: Duration,
     callers: &'static [usize],
+    /// Streams, and callers of batches.
+    streams: usize,
+    batch: u64,
     verified: u64,
     rows: u64,
 }
@@ -61,10 +61,18 @@ async fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
     let size = if quick {
         let time = Duration::from_millis(300);
-        Size { wallets: 500, time, callers: &CALLERS[..2], verified: 2_000, rows: 20_000 }
+        Size { wallets: 500, time, callers: &CALLERS[..2], streams: 2, batch: 50, verified: 2_000, rows: 20_000 }
     } else {
         let time = Duration::from_secs(4);
-        Size { wallets: 100_000, time, callers: &CALLERS, verified: 1_000_000, rows: 10_000_000 }
+        Size {
+            wallets: 100_000,
+            time,
+            callers: &CALLERS,
+            streams: 8,
+            batch: 1_000,
+            verified: 1_000_000,
+            rows: 10_000_000,
+        }
     };
     on_every_store(async |database, config, running| {
         let store = Store::open(config.billing.location("billing", &config.data_dir).unwrap()).await.unwrap();
@@ -142,25 +150,25 @@ async fn many_at_once(database: &str, config: &Config, running: &Running, size: 
     let shape = Shape::Uniform { wallets: size.wallets };
     let naive = money_beside::run(config, shape, Way::Naive, 64, size.time).await;
     let address = running.addresses["billing"];
-    let load = in_parallel(size.time, async |end| {
+    let load = in_parallel(size.streams, size.time, async |end| {
         let mut billing = BillingServiceClient::new(channel(address)).max_decoding_message_size(usize::MAX);
         let mut taken = Vec::new();
         let mut number = rand_start();
         while Instant::now() < end {
             let began = Instant::now();
-            let deductions = (0..BATCH as u64).map(|place| order(number + place, size.wallets)).collect();
-            number += BATCH as u64;
+            let deductions = (0..size.batch).map(|place| order(number + place, size.wallets)).collect();
+            number += size.batch;
             let batch = BatchDeductRequest { deductions, ..BatchDeductRequest::default() };
             let results = billing.batch_deduct(batch).await.unwrap().into_inner().results;
             assert!(results.iter().all(|result| result.error.is_none()));
-            taken.extend(std::iter::repeat_n(began.elapsed(), BATCH));
+            taken.extend(std::iter::repeat_n(began.elapsed(), results.len()));
         }
         taken
     })
     .await;
-    row(database, &format!("BatchDeduct of {BATCH}"), STREAMS, load, naive);
-    let load = in_parallel(size.time, async |end| stream(address, end, size.wallets).await).await;
-    row(database, "StreamDeduct", STREAMS, load, naive);
+    row(database, &format!("BatchDeduct of {}", size.batch), size.streams, load, naive);
+    let load = in_parallel(size.streams, size.time, async |end| stream(address, end, size.wallets).await).await;
+    row(database, "StreamDeduct", size.streams, load, naive);
 }
 
 fn rand_start() -> u64 {
@@ -168,10 +176,10 @@ fn rand_start() -> u64 {
     START.fetch_add(7_919_000, Ordering::Relaxed)
 }
 
-async fn in_parallel(time: Duration, work: impl AsyncFn(Instant) -> Vec<Duration>) -> Load {
+async fn in_parallel(callers: usize, time: Duration, work: impl AsyncFn(Instant) -> Vec<Duration>) -> Load {
     let (began, before) = (Instant::now(), machine_time());
     let end = began + time;
-    let taken = futures_util::future::join_all((0..STREAMS).map(|_| work(end))).await.concat();
+    let taken = futures_util::future::join_all((0..callers).map(|_| work(end))).await.concat();
     let elapsed = began.elapsed();
     Load::of(taken, elapsed, machine_time().zip(before).map(|(after, before)| after.saturating_sub(before)))
 }
@@ -204,7 +212,7 @@ async fn verified(database: &str, running: &Running, size: &Size) {
         u64::try_from(balances.balances[0].transactions).unwrap()
     };
     while count().await < size.verified {
-        in_parallel(Duration::from_secs(5), async |end| stream(address, end, size.wallets).await).await;
+        in_parallel(size.streams, size.time, async |end| stream(address, end, size.wallets).await).await;
     }
     let memory = resident();
     let mut verify = async || {
