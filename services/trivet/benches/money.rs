@@ -148,7 +148,8 @@ fn order(number: u64, wallets: u64) -> DeductionOrder {
 /// BatchDeduct and StreamDeduct: orders per second, and how long one of them takes.
 async fn many_at_once(database: &str, config: &Config, running: &Running, size: &Size) {
     let shape = Shape::Uniform { wallets: size.wallets };
-    let naive = money_beside::run(config, shape, Way::Naive, 64, size.time).await;
+    let callers = *size.callers.iter().filter(|callers| **callers <= 64).max().unwrap();
+    let naive = money_beside::run(config, shape, Way::Naive, callers, size.time).await;
     let address = running.addresses["billing"];
     let load = in_parallel(size.streams, size.time, async |end| {
         let mut billing = BillingServiceClient::new(channel(address)).max_decoding_message_size(usize::MAX);

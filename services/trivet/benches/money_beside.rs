@@ -148,7 +148,11 @@ async fn pgbench(url: &str, shape: Shape, way: Way, connections: usize, time: Du
     };
     let elapsed = began.elapsed();
     let spent = machine_time().zip(before).map(|(after, before)| after.saturating_sub(before));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        // A server without room for that many, mostly.
+        println!("left out: pgbench says {}", String::from_utf8_lossy(&output.stderr).trim());
+        return None;
+    }
     let mut taken = Vec::new();
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let file = file.unwrap();
