@@ -111,25 +111,29 @@ impl Audits {
 
     /// Keeps the verdict over all of a tenant's ledger.
     async fn keep(&self, tenant: &Tenant, verdict: Verdict) -> Result<(), StoreError> {
-        self.books.instruments.imbalance(u64::try_from(verdict.findings).unwrap_or(u64::MAX));
         let context = Context::own(tenant.clone(), verify::BUDGET);
         let input = (tenant.clone(), verdict);
         let unit = self.books.store.unit(&context).claimed();
-        unit.run(input, |(tenant, verdict), transaction| Box::pin(table::keep(transaction, tenant, verdict))).await
+        unit.run(input, |(tenant, verdict), transaction| Box::pin(table::keep(transaction, tenant, verdict))).await?;
+        self.findings().await?;
+        Ok(())
+    }
+
+    /// How many verdicts there are, and what they found together: one tenant's ledger that adds up says nothing of another's.
+    async fn findings(&self) -> Result<(i64, i64), StoreError> {
+        let (verdicts, findings) = table::verdicts(self.books.store.reader()).await?;
+        self.books.instruments.imbalance(u64::try_from(findings).unwrap_or(u64::MAX));
+        Ok((verdicts, findings))
     }
 }
 
 /// How the ledger is, as the last verifications say.
 pub(crate) async fn health(audits: Audits) -> Health {
-    match table::verdicts(audits.books.store.reader()).await {
+    match audits.findings().await {
         Ok((0, _)) => Health::Noted("the ledger was never verified; VerifyLedger does it".to_owned()),
+        Ok((_, 0)) => Health::Ok,
         Ok((_, findings)) => {
-            audits.books.instruments.imbalance(u64::try_from(findings).unwrap_or(u64::MAX));
-            if findings == 0 {
-                Health::Ok
-            } else {
-                Health::Degraded(format!("{findings} things of the ledger do not add up, as VerifyLedger found"))
-            }
+            Health::Degraded(format!("{findings} things of the ledger do not add up, as VerifyLedger found"))
         }
         Err(_) => Health::Degraded("the database does not say what the last verification came to".to_owned()),
     }
