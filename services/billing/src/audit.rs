@@ -3,6 +3,7 @@
 //! Wallets are gone through in the order of their keys, a page at a time, each replayed from its first change up to the
 //! version that it had when its page was read: changes are only ever added, so that this much of its history stands still.
 
+mod answers;
 mod export;
 mod rpc;
 mod table;

@@ -97,9 +97,10 @@ impl Books {
     /// The books of this service, with somebody at work on them.
     pub(crate) fn new(store: &Store, clock: &Clock, background: &Background, telemetry: &Arc<Telemetry>) -> Self {
         let shared = Shared { lookout: Lookout::default(), clock: clock.clone() };
-        let teller = Coalescer::start(store, background, Item::lane, shared.clone(), |batch, transaction| {
-            Box::pin(carry::carry_out(batch, transaction))
-        });
+        let alone: coalesce::AtOnce<_, _, _> =
+            |batch, connections| Box::pin(carry::carry_out_alone(batch, connections));
+        let together: coalesce::Together<_, _, _> = |batch, transaction| Box::pin(carry::carry_out(batch, transaction));
+        let teller = Coalescer::start_both(store, background, Item::lane, shared.clone(), (Some(alone), together));
         let instruments = Arc::new(Instruments::new(telemetry));
         Self { store: store.clone(), clock: clock.clone(), instruments, shared, teller }
     }

@@ -14,7 +14,7 @@ mod worker;
 
 use std::collections::VecDeque;
 
-use mesh::{Context, Slug, StoreError, Tenant, Time, UserId, text_enum};
+use mesh::{Context, Slug, StoreError, Tenant, Time, UserId, store::Writes, text_enum};
 use money::Amount;
 use serde::{Deserialize, Serialize};
 
@@ -336,12 +336,14 @@ async fn void_open(
         written.insert((key.tenant.clone(), charge_id), charge.clone());
         voided.push(charge);
     }
-    table::update(transaction, &written).await?;
+    let mut writes = Writes::new(transaction);
+    table::update(&mut writes, &written)?;
     if let Some((key, mut wallet)) = wallet
         && tried > 0
     {
         wallet.open_charges = wallet.open_charges.saturating_sub(tried).max(0);
-        update_wallets(transaction, &[(&key, &wallet)]).await?;
+        update_wallets(&mut writes, [(&key, &wallet)])?;
     }
+    writes.run(transaction).await?;
     Ok(voided)
 }

@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
-pub use many::Lookout;
+pub use many::{Lookout, keep_all};
 
 use crate::{
     Reason, Refusal, RequestId, Tenant, Time,

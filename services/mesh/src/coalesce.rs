@@ -19,7 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Background, Context, Reason, Refusal, Store, StoreError, Tenant, store::Transaction};
+use crate::{
+    Background, Context, Reason, Refusal, Store, StoreError, Tenant,
+    store::{Connections, Transaction},
+};
 
 /// Items of one commit: enough that its cost is shared, few enough that nobody waits long for the others.
 const BATCH: usize = 2_000;
@@ -36,6 +39,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// What is decided and written together: the answers, one for each item, in their order.
 pub type Together<S, I, A> =
     for<'a> fn(&'a Arc<Batch<S, I>>, &'a Transaction) -> BoxFuture<'a, Result<Vec<A>, StoreError>>;
+
+/// How an item that has no company is dealt with by one statement, where that does; see [`crate::store::AtOnce`].
+pub type AtOnce<S, I, A> =
+    for<'a> fn(&'a Arc<Batch<S, I>>, &'a Connections) -> BoxFuture<'a, Result<Option<Vec<A>>, StoreError>>;
 
 /// Items with what they share. The work may run again from the start.
 pub struct Batch<S, I> {
@@ -120,9 +127,23 @@ where
     where
         S: Clone + Send + Sync + 'static,
     {
+        Self::start_both(store, background, key, shared, (None, work))
+    }
+
+    /// The same, with another way for an item that has no company.
+    pub fn start_both<S>(
+        store: &Store,
+        background: &Background,
+        key: Key<I>,
+        shared: S,
+        (alone, work): (Option<AtOnce<S, I, A>>, Together<S, I, A>),
+    ) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+    {
         let lane = |_| {
             let (queue, waiting) = mpsc::channel(WAITING);
-            let worker = Worker { store: store.clone(), shared: shared.clone(), work };
+            let worker = Worker { store: store.clone(), shared: shared.clone(), alone, work };
             background.spawn(|end| worker.run(waiting, end));
             queue
         };
@@ -164,6 +185,7 @@ fn waiting<I, A>(context: &Context, item: I) -> (Waiting<I, A>, Pending<A>) {
 struct Worker<S, I, A> {
     store: Store,
     shared: S,
+    alone: Option<AtOnce<S, I, A>>,
     work: Together<S, I, A>,
 }
 
@@ -232,7 +254,11 @@ where
         let items = part.iter().map(|waiting| waiting.item.clone()).collect();
         let batch = Arc::new(Batch { shared: self.shared.clone(), items });
         let context = Context::own(Tenant::default_tenant(), BUDGET);
-        let answers = self.store.unit(&context).claimed().run(batch, self.work).await?;
+        let unit = self.store.unit(&context).claimed();
+        let answers = match self.alone.filter(|_| part.len() == 1) {
+            Some(alone) => unit.run_at_once(batch, alone, self.work).await?,
+            None => unit.run(batch, self.work).await?,
+        };
         if answers.len() == part.len() { Ok(answers) } else { Err(StoreError::Impossible("an item has no answer")) }
     }
 }

@@ -44,7 +44,7 @@ pub use settings::EventSettings;
 use crate::{
     Background, Clock, Context, Store, StoreError, Telemetry, Tenant, Time,
     status::{Check, Finding},
-    store::{Migration, Transaction},
+    store::{Migration, Transaction, Writes},
 };
 use bus::Bus;
 use carrier::Carrier;
@@ -143,13 +143,15 @@ pub async fn publish<E: Event>(
 
 /// Writes events down in their order, many with one statement. What holds for [`publish`] holds for each of them.
 pub async fn publish_all(transaction: &Transaction, origin: &Origin, drafts: Vec<Draft>) -> Result<(), StoreError> {
-    outbox::insert(transaction, drafts.into_iter().map(|draft| (origin.clone(), draft)).collect()).await
+    let mut writes = Writes::new(transaction);
+    publish_each(&mut writes, drafts.into_iter().map(|draft| (origin.clone(), draft)).collect())?;
+    writes.run(transaction).await
 }
 
-/// Writes events of several origins down in their order, with one statement. What holds for [`publish`] holds for each of
-/// them.
-pub async fn publish_each(transaction: &Transaction, drafts: Vec<(Origin, Draft)>) -> Result<(), StoreError> {
-    outbox::insert(transaction, drafts).await
+/// Adds to what is written that events of several origins are written down, in their order. What holds for [`publish`] holds
+/// for each of them.
+pub fn publish_each(writes: &mut Writes, drafts: Vec<(Origin, Draft)>) -> Result<(), StoreError> {
+    outbox::insert(writes, drafts)
 }
 
 /// The events of a process, before they flow.

@@ -12,6 +12,7 @@ mod migrate;
 mod open;
 mod rows;
 mod unit;
+mod writes;
 
 use std::sync::Arc;
 
@@ -26,12 +27,16 @@ pub use migrate::{Migration, MigrationState};
 pub use open::Location;
 pub use rows::{Kind, Rows};
 pub use sea_orm::{ConnectionTrait as Connection, DeriveValueType as Column, FromQueryResult as Row, Value as Cell};
-pub use unit::{Unit, Work};
+pub use unit::{AtOnce, Unit, Work};
+pub use writes::Writes;
 
 use crate::{Context, TokenKey};
 
 /// A running transaction; made and ended by [`Unit::run`] only.
 pub type Transaction = DatabaseTransaction;
+
+/// Connections on which every statement is a transaction in itself; see [`AtOnce`].
+pub type Connections = DatabaseConnection;
 
 /// A service's database. Cheap to clone.
 #[derive(Clone)]

@@ -2,7 +2,8 @@
 //! of four statements for each call and with the best single statement; batches and streams; a ledger that is verified
 //! while it grows, and one of ten million rows.
 //!
-//! `cargo bench -p trivet --bench money`; `-- --quick` only looks whether it runs. On SQLite and, where
+//! `cargo bench -p trivet --bench money`; `-- --quick` only looks whether it runs, `--only callers` (or `many`, `verify`,
+//! `rows`) runs one part, and `--callers 1` that part with so many. On SQLite and, where
 //! `TRIVET_TEST_POSTGRES_URL` is set and pgbench can be run, on PostgreSQL. Caller, server and database share the machine:
 //! CPU per call counts all of them. Compare rows of one run with each other, never two runs.
 #![allow(
@@ -58,8 +59,11 @@ struct Size {
 
 #[tokio::main]
 async fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let size = if quick {
+    let arguments: Vec<String> = std::env::args().collect();
+    let after = |flag: &str| arguments.iter().skip_while(|argument| *argument != flag).nth(1);
+    let (only, quick) = (after("--only"), arguments.iter().any(|argument| argument == "--quick"));
+    let runs = |part: &str| only.is_none_or(|only| only == part);
+    let mut size = if quick {
         let time = Duration::from_millis(300);
         Size { wallets: 500, time, callers: &CALLERS[..2], streams: 2, batch: 50, verified: 2_000, rows: 20_000 }
     } else {
@@ -74,17 +78,30 @@ async fn main() {
             rows: 10_000_000,
         }
     };
+    if let Some(callers) = after("--callers") {
+        let callers = callers.parse::<usize>().expect("--callers takes a number");
+        size.callers =
+            CALLERS.iter().position(|known| *known == callers).map_or(&CALLERS, |place| &CALLERS[place..=place]);
+    }
     on_every_store(async |database, config, running| {
         let store = Store::open(config.billing.location("billing", &config.data_dir).unwrap()).await.unwrap();
         furnish(config, running, size.wallets).await;
         told(&store).await;
         println!("\n{database:<11} {:<34} {:>8} {COLUMNS} {:>8}", "", "callers", "x naive");
-        for shape in [Shape::Uniform { wallets: size.wallets }, Shape::Hot] {
-            one_by_one(database, (config, &store), running, shape, &size).await;
+        if runs("callers") {
+            for shape in [Shape::Uniform { wallets: size.wallets }, Shape::Hot] {
+                one_by_one(database, (config, &store), running, shape, &size).await;
+            }
         }
-        many_at_once(database, config, running, &size).await;
-        verified(database, running, &size).await;
-        grown(database, running, &store, &size).await;
+        if runs("many") {
+            many_at_once(database, config, running, &size).await;
+        }
+        if runs("verify") {
+            verified(database, running, &size).await;
+        }
+        if runs("rows") {
+            grown(database, running, &store, &size).await;
+        }
         store.close().await.unwrap();
     })
     .await;
@@ -148,7 +165,7 @@ fn order(number: u64, wallets: u64) -> DeductionOrder {
 /// BatchDeduct and StreamDeduct: orders per second, and how long one of them takes.
 async fn many_at_once(database: &str, config: &Config, running: &Running, size: &Size) {
     let shape = Shape::Uniform { wallets: size.wallets };
-    let callers = *size.callers.iter().filter(|callers| **callers <= 64).max().unwrap();
+    let callers = *size.callers.iter().filter(|callers| **callers <= 64).max().unwrap_or(&64);
     let naive = money_beside::run(config, shape, Way::Naive, callers, size.time).await;
     let address = running.addresses["billing"];
     let load = in_parallel(size.streams, size.time, async |end| {
@@ -250,7 +267,7 @@ async fn verified(database: &str, running: &Running, size: &Size) {
 
 /// Deduct at 256 callers before and after the ledger has grown by so many rows.
 async fn grown(database: &str, running: &Running, store: &Store, size: &Size) {
-    let callers = *size.callers.iter().filter(|callers| **callers <= 256).max().unwrap();
+    let callers = *size.callers.iter().filter(|callers| **callers <= 256).max().unwrap_or(&256);
     let shape = Shape::Uniform { wallets: size.wallets };
     let deduct = async || {
         measure(running.addresses["billing"], callers, size.time * 2, machine_time, async |channel, number| {

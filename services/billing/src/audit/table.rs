@@ -140,7 +140,7 @@ pub(super) async fn changes(
 ) -> Result<Vec<ChangeRow>, StoreError> {
     let mut values: Vec<Value> =
         vec![after.user_id.clone().into(), after.currency.clone().into(), after.version.into()];
-    let whose = whose.condition("t", &mut values);
+    let (only, whose) = (whose.user_id.as_ref(), whose.condition("t", &mut values));
     let until = match last {
         None => String::new(),
         Some((user_id, currency)) => {
@@ -148,21 +148,74 @@ pub(super) async fn changes(
             format!("and (t.user_id, t.currency) <= (${}, ${})", values.len().saturating_sub(1), values.len())
         }
     };
-    let find = match connection.get_database_backend() {
-        sea_orm::DbBackend::Postgres => "strpos",
-        _ => "instr",
+    // Of a single user they are few enough to look at their requests here; of all, see `unanswered`.
+    let (answered, requests) = match only {
+        None => ("1".to_owned(), ""),
+        Some(_) => (
+            format!("case when {} then 1 else 0 end", answered(connection, "t")),
+            "left join requests r on r.tenant_id = t.tenant_id and r.request_id = t.request_id",
+        ),
     };
     let text = format!(
         "select t.transaction_id, t.kind, t.request_id, t.user_id, t.currency, t.wallet, t.held, t.revenue, t.payments,
                 t.wallet_version, t.balance_after, t.available_after, t.related_id, t.api_id, t.endpoint_id,
-                t.api_key_id, t.details, t.create_time, t.hash,
-                cast(case when r.state = 'APPLIED' and {find}(r.outcome, t.transaction_id) > 0 then 1 else 0 end as bigint)
-                    as answered
-           from transactions t left join requests r on r.tenant_id = t.tenant_id and r.request_id = t.request_id
+                t.api_key_id, t.details, t.create_time, t.hash, cast({answered} as bigint) as answered
+           from transactions t {requests}
           where {whose} and (t.user_id, t.currency, t.wallet_version) > ($1, $2, $3) {until}
           order by t.user_id, t.currency, t.wallet_version limit {limit}"
     );
     Ok(ChangeRow::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+}
+
+/// That request `r` was answered with a change.
+fn answered(connection: &impl ConnectionTrait, change: &str) -> String {
+    let find = match connection.get_database_backend() {
+        sea_orm::DbBackend::Postgres => "strpos",
+        _ => "instr",
+    };
+    format!("coalesce(r.state = 'APPLIED' and {find}(r.outcome, {change}.transaction_id) > 0, false)")
+}
+
+/// A change whose request was not answered with it.
+#[derive(Debug, Row)]
+pub(super) struct Unanswered {
+    pub(super) transaction_id: String,
+    pub(super) request_id: String,
+    pub(super) user_id: String,
+    pub(super) currency: String,
+}
+
+/// Of up to `limit` changes after this one, in the order of their ids: the last, `None` where there is none, and those whose
+/// requests were not answered with them.
+pub(super) async fn unanswered(
+    connection: &impl ConnectionTrait,
+    whose: &Whose,
+    after: &str,
+    limit: usize,
+) -> Result<(Option<String>, Vec<Unanswered>), StoreError> {
+    #[derive(Row)]
+    struct Found {
+        is_last: i64,
+        #[sea_orm(nested)]
+        change: Unanswered,
+    }
+    let mut values: Vec<Value> = vec![after.into()];
+    let text = format!(
+        "with page as materialized (
+             select t.tenant_id, t.transaction_id, t.request_id, t.user_id, t.currency from transactions t
+              where {} and t.transaction_id > $1 order by t.transaction_id limit {limit})
+         select cast(0 as bigint) as is_last, p.transaction_id, p.request_id, p.user_id, p.currency
+           from page p left join requests r on r.tenant_id = p.tenant_id and r.request_id = p.request_id
+          where p.request_id <> '' and not {}
+         union all
+         select cast(1 as bigint), coalesce(max(transaction_id), ''), '', '', '' from page",
+        whose.condition("t", &mut values),
+        answered(connection, "p"),
+    );
+    let rows = Found::find_by_statement(sql(connection, &text, values)).all(connection).await?;
+    let (last, unanswered): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.is_last == 1);
+    let last = last.into_iter().map(|row| row.change.transaction_id).find(|last| !last.is_empty());
+    Ok((last, unanswered.into_iter().map(|row| row.change).collect()))
 }
 
 /// Whether there is a wallet.

@@ -12,6 +12,7 @@ use tracing::{error, info};
 
 use super::{
     Audits, Finding, Kind, Progress, Said, Verdict,
+    answers::Answers,
     table::{self, ChangeRow, Place, WalletRow, Whose},
 };
 use crate::ledger::{WalletKey, chain as hashes};
@@ -33,8 +34,11 @@ pub(super) struct Verification {
     said: VecDeque<Said>,
     progress: Progress,
     findings: i64,
-    /// What is wrong with each wallet of the page, or was.
+    /// What is wrong with wallets, and was not noted with them yet; empty for those of which something is noted that was
+    /// not found up to now.
     faults: BTreeMap<(String, String), String>,
+    /// Whether requests were answered with what they did; of all wallets.
+    answers: Option<Answers>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -82,6 +86,7 @@ impl Verification {
             progress: Progress::default(),
             findings: 0,
             faults: BTreeMap::new(),
+            answers: None,
             _place: place,
         }
     }
@@ -97,6 +102,10 @@ impl Verification {
                     self.progress.total_wallets =
                         table::count_wallets(self.audits.books.store.reader(), &self.whose).await?;
                     self.said.push_back(Said::Progress(self.progress));
+                    if self.whose.user_id.is_none() {
+                        let told = usize::try_from(TOLD).unwrap_or(usize::MAX);
+                        self.answers = Some(Answers::look(&self.audits, &self.whose, told));
+                    }
                     self.step = Step::Page(Place::default());
                 }
                 Step::Page(after) => self.step = self.page(after).await?,
@@ -154,7 +163,7 @@ impl Verification {
         while let Some(wallet) = page.wallets.pop_front() {
             self.close(Replay { wallet: Some(wallet), ..Replay::default() });
         }
-        self.mark().await?;
+        self.mark(false).await?;
         self.said.push_back(Said::Progress(self.progress));
         Ok(match page.last {
             Some((user_id, currency)) => Step::Page(Place { user_id, currency, version: 0 }),
@@ -216,7 +225,7 @@ impl Verification {
             self.find(Kind::Wallet, (&key.0, &key.1), "", message);
         }
         if !wallet.fault.is_empty() {
-            // Found whole unless something was found.
+            // Whole unless something is found.
             self.faults.entry(key).or_default();
         }
     }
@@ -239,9 +248,12 @@ impl Verification {
         }
     }
 
-    /// Has wallets that do not add up give nothing, and those that do again give.
-    async fn mark(&mut self) -> Result<(), StoreError> {
-        for ((user_id, currency), fault) in std::mem::take(&mut self.faults) {
+    /// Has wallets that do not add up give nothing, and in the end those that do again give.
+    async fn mark(&mut self, end: bool) -> Result<(), StoreError> {
+        let (now, later): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.faults).into_iter().partition(|(_, fault)| end || !fault.is_empty());
+        self.faults = later;
+        for ((user_id, currency), fault) in now {
             let (Ok(user_id), Ok(currency)) = (UserId::parse(&user_id), Currency::parse(&currency)) else { continue };
             let tenant = self.whose.tenant.clone();
             if let Err(error) = self.audits.mark(WalletKey { tenant, user_id, currency }, fault).await {
@@ -252,8 +264,17 @@ impl Verification {
         Ok(())
     }
 
-    /// Looks at holds and charges, and comes to the verdict.
+    /// Looks at requests, holds and charges, and comes to the verdict.
     async fn rest(&mut self) -> Result<(), StoreError> {
+        if let Some(answers) = self.answers.take() {
+            let found = answers.found().await?;
+            for change in found.unanswered {
+                let message = unanswered(&change.request_id);
+                self.find(Kind::Request, (&change.user_id, &change.currency), &change.transaction_id, message);
+            }
+            self.findings = self.findings.saturating_add(found.more);
+        }
+        self.mark(true).await?;
         let limit = usize::try_from(TOLD).unwrap_or(usize::MAX);
         for finding in table::disagreements(self.audits.books.store.reader(), &self.whose, limit).await? {
             self.say(finding);
@@ -268,6 +289,10 @@ impl Verification {
         self.said.push_back(Said::Verdict(verdict));
         Ok(())
     }
+}
+
+fn unanswered(request_id: &str) -> String {
+    format!("request {request_id} was not answered with it")
 }
 
 impl Replay {
@@ -302,7 +327,7 @@ impl Replay {
             found.push((Kind::Hash, "the row is not the one that was written, or not after this one".to_owned()));
         }
         if !change.request_id.is_empty() && change.answered == 0 {
-            found.push((Kind::Request, format!("request {} was not answered with it", change.request_id)));
+            found.push((Kind::Request, unanswered(&change.request_id)));
         }
         self.version = change.wallet_version;
         self.balance = change.balance_after;

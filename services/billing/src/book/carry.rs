@@ -8,9 +8,9 @@ use std::{
 
 use mesh::{
     RequestId, StoreError, Tenant,
-    claim::{Claim, Decision, Seen},
+    claim::{self, Claim, Decision, Seen},
     coalesce::Batch,
-    store::Transaction,
+    store::{Connections, Transaction, Writes},
 };
 
 use super::{Decided, Item, Order, Posted, Refused, Shared, Stopped, Work, orders::Needs, sitting::Sitting};
@@ -30,15 +30,52 @@ pub(super) async fn carry_out(
     let mut sitting = Sitting::new(&shared.clock);
     know(&mut sitting, items, transaction).await?;
     let seen = shared.lookout.seen_all::<Posted, Refused>(transaction, &claims).await?;
-    let mut desk = Desk { seen: seen.into_iter(), first: HashMap::new(), kept: Vec::new() };
+    let mut desk = Desk::new(seen);
     let mut decided = Vec::with_capacity(items.len());
     for item in items {
-        sitting.begin(&item.origin);
         decided.push(desk.decide(item, &mut sitting)?);
     }
-    let kept: Vec<_> = desk.kept.iter().map(|(claim, decision)| (*claim, decision)).collect();
-    write(sitting, shared, &kept, transaction).await?;
+    let mut writes = Writes::new(transaction);
+    write(&mut writes, sitting, desk.kept())?;
+    shared.lookout.learn(writes.run(transaction).await)?;
     Ok(decided)
+}
+
+/// Carries out a single order of a wallet with one statement, which looks whether the wallet still is as it was read: less
+/// than half of the ways to the database and back. `None` where it is not, where the id was used before, or where more must
+/// be known than the wallet; then it is done as a batch is.
+pub(super) async fn carry_out_alone(
+    batch: &Arc<Batch<Shared, Item>>,
+    connection: &Connections,
+) -> Result<Option<Vec<Decided>>, StoreError> {
+    let shared = &batch.shared;
+    let [item] = &batch.items[..] else { return Ok(None) };
+    let [(claim, order)] = item.orders() else { return Ok(None) };
+    let mut needs = Needs::default();
+    item.needs(&mut needs);
+    let Some(key) = order.wallet(&item.tenant).filter(|_| needs.holds.is_empty() && needs.refunded.is_empty()) else {
+        return Ok(None);
+    };
+    let Some(wallet) = ledger::find_wallet(connection, &key).await? else { return Ok(None) };
+    if needs.credited.contains(&key) && wallet.open_charges > 0 {
+        return Ok(None);
+    }
+    let mut sitting = Sitting::new(&shared.clock);
+    sitting.wallets.insert(key.clone(), wallet.clone());
+    let seen = shared.lookout.seen_all::<Posted, Refused>(connection, &[claim]).await?;
+    let mut desk = Desk::new(seen);
+    let decided = desk.decide(item, &mut sitting)?;
+    let kept = desk.kept();
+    if kept.is_empty() {
+        // It was answered before, or is to be forgotten: there is nothing that could be written once only.
+        return Ok(None);
+    }
+    let mut writes = ledger::while_same(&key, &wallet)?;
+    write(&mut writes, sitting, kept)?;
+    if writes.run_alone(connection).await? {
+        return Ok(Some(vec![decided]));
+    }
+    Ok(None)
 }
 
 impl Item {
@@ -106,7 +143,18 @@ struct Desk<'b> {
 }
 
 impl<'b> Desk<'b> {
+    fn new(seen: Vec<Option<Seen<Posted, Refused>>>) -> Self {
+        Self { seen: seen.into_iter(), first: HashMap::new(), kept: Vec::new() }
+    }
+
+    /// What was decided now and is to be kept.
+    fn kept(&self) -> Vec<(&'b Claim, &Decision<Posted, Refused>)> {
+        let kept = self.kept.iter().filter(|(_, decision)| !is_forgotten(decision.is_err()));
+        kept.map(|(claim, decision)| (*claim, decision)).collect()
+    }
+
     fn decide(&mut self, item: &'b Item, sitting: &mut Sitting) -> Result<Decided, StoreError> {
+        sitting.begin(&item.origin);
         let orders = match &item.work {
             Work::Orders(orders) => orders,
             Work::Upkeep(upkeep) => {
@@ -172,23 +220,18 @@ fn is_forgotten(refusal: bool) -> bool {
     is_out(Protection::Claims) || (refusal && is_out(Protection::Refusals))
 }
 
-/// Writes what was decided. The ids come first: where one was taken before, nothing else is written.
-async fn write(
+/// Adds what was decided to what is written. The ids come first: where one was taken before, nothing else is written.
+fn write(
+    writes: &mut Writes,
     sitting: Sitting,
-    shared: &Shared,
-    kept: &[(&Claim, &Decision<Posted, Refused>)],
-    transaction: &Transaction,
+    kept: Vec<(&Claim, &Decision<Posted, Refused>)>,
 ) -> Result<(), StoreError> {
-    let kept: Vec<_> = kept.iter().filter(|(_, decision)| !is_forgotten(decision.is_err())).copied().collect();
-    if !kept.is_empty() {
-        shared.lookout.keep_all(transaction, sitting.now, &kept).await?;
-    }
+    claim::keep_all(writes, sitting.now, &kept)?;
     let (wallets, written) = (sitting.wallets, sitting.written);
-    ledger::insert(transaction, &written.changes).await?;
-    let changed: Vec<_> = written.wallets.iter().filter_map(|key| Some((key, wallets.get(key)?))).collect();
-    ledger::update_wallets(transaction, &changed).await?;
-    hold::table::insert(transaction, &written.new_holds).await?;
-    hold::table::end(transaction, &written.holds).await?;
-    charge::table::update(transaction, &written.charges).await?;
-    written.told.publish(transaction).await
+    ledger::insert(writes, &written.changes)?;
+    ledger::update_wallets(writes, written.wallets.iter().filter_map(|key| Some((key, wallets.get(key)?))))?;
+    hold::table::insert(writes, &written.new_holds)?;
+    hold::table::end(writes, &written.holds)?;
+    charge::table::update(writes, &written.charges)?;
+    written.told.publish(writes)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mesh::{
     StoreError, Tenant,
     events::{Aggregate, Draft, Origin, publish_each},
-    store::Transaction,
+    store::Writes,
 };
 use money::Amount;
 use trivet_proto::{
@@ -147,8 +147,8 @@ impl Told {
         }
     }
 
-    /// Writes it all down.
-    pub(super) async fn publish(self, transaction: &Transaction) -> Result<(), StoreError> {
+    /// Adds it all to what is written.
+    pub(super) fn publish(self, writes: &mut Writes) -> Result<(), StoreError> {
         let mut drafts = self.each;
         drafts.extend(self.not_covered.into_values());
         let mut tenants: BTreeMap<Tenant, (Origin, Vec<DeductionItem>)> = BTreeMap::new();
@@ -163,7 +163,7 @@ impl Told {
                 drafts.push((origin.clone(), Draft::new(about, &DeductionMade { deductions: items.to_vec() })));
             }
         }
-        publish_each(transaction, drafts).await
+        publish_each(writes, drafts)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use mesh::{
     Slug, StoreError, Tenant, Time, UserId,
-    store::{self, Kind, Row, Rows, Transaction, sql},
+    store::{self, Kind, Row, Rows, Transaction, Writes, sql},
 };
 use money::Amount;
 use sea_orm::{ConnectionTrait, DbErr, Value};
@@ -208,14 +208,9 @@ const CHANGED: [(&str, Kind); 8] = [
     ("transaction_id", Kind::Text),
 ];
 
-/// Writes open charges as they are now. Their wallets must be locked; a charge that is not open any more is a conflict.
-pub(crate) async fn update(
-    transaction: &Transaction,
-    charges: &BTreeMap<(Tenant, Slug), Charge>,
-) -> Result<(), StoreError> {
-    if charges.is_empty() {
-        return Ok(());
-    }
+/// Adds to what is written open charges as they are now. Their wallets must be locked; a charge that is not open any more
+/// is a conflict.
+pub(crate) fn update(writes: &mut Writes, charges: &BTreeMap<(Tenant, Slug), Charge>) -> Result<(), StoreError> {
     let row = |((tenant, charge_id), charge): (&(Tenant, Slug), &Charge)| -> [Value; 8] {
         [
             tenant.clone().into(),
@@ -228,22 +223,16 @@ pub(crate) async fn update(
             charge.transaction_id.clone().into(),
         ]
     };
-    let rows = Rows::new(CHANGED, charges.iter().map(row));
-    let mut values = Vec::new();
-    let text = format!(
-        "update charges set credited_amount = k.credited_amount, state = k.state, tried = k.tried,
-                            end_time = nullif(k.end_time, -1), void_reason = k.void_reason,
-                            transaction_id = k.transaction_id
-           from {}
-          where charges.tenant_id = k.tenant_id and charges.charge_id = k.charge_id and charges.state = 'OPEN'",
-        rows.bind(transaction, "k", &mut values)?
-    );
-    let written = transaction.execute_raw(sql(transaction, &text, values)).await?.rows_affected();
-    if usize::try_from(written).is_ok_and(|written| written == charges.len()) {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict(DbErr::Custom("a charge is not open any more".to_owned())))
-    }
+    let short = StoreError::Conflict(DbErr::Custom("a charge is not open any more".to_owned()));
+    writes.add(Rows::new(CHANGED, charges.iter().map(row)), short, |_, rows| {
+        format!(
+            "update charges set credited_amount = k.credited_amount, state = k.state, tried = k.tried,
+                                end_time = nullif(k.end_time, -1), void_reason = k.void_reason,
+                                transaction_id = k.transaction_id
+               from {rows}
+              where charges.tenant_id = k.tenant_id and charges.charge_id = k.charge_id and charges.state = 'OPEN'"
+        )
+    })
 }
 
 /// Writes which records of usage a charge is for, each with what it costs.

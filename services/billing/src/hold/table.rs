@@ -7,7 +7,7 @@ use std::{
 
 use mesh::{
     RequestId, Slug, StoreError, Tenant, Time, UserId,
-    store::{self, Kind, Row, Rows, Transaction, sql},
+    store::{self, Kind, Row, Rows, Writes, sql},
 };
 use money::Amount;
 use sea_orm::{ConnectionTrait, DbErr, Value};
@@ -104,11 +104,8 @@ const INSERTED: [(&str, Kind); 10] = [
     ("expire_time", Kind::Number),
 ];
 
-/// Writes holds that are placed now.
-pub(crate) async fn insert(transaction: &Transaction, holds: &[(Tenant, Hold)]) -> Result<(), StoreError> {
-    if holds.is_empty() {
-        return Ok(());
-    }
+/// Adds to what is written holds that are placed now.
+pub(crate) fn insert(writes: &mut Writes, holds: &[(Tenant, Hold)]) -> Result<(), StoreError> {
     let row = |(tenant, hold): &(Tenant, Hold)| -> [Value; 10] {
         [
             tenant.clone().into(),
@@ -123,18 +120,15 @@ pub(crate) async fn insert(transaction: &Transaction, holds: &[(Tenant, Hold)]) 
             hold.expire_time.into(),
         ]
     };
-    let rows = Rows::new(INSERTED, holds.iter().map(row));
-    let (names, mut values) = (rows.names(), Vec::new());
-    let text = format!("insert into holds ({names}) select {names} from {}", rows.bind(transaction, "k", &mut values)?);
-    transaction.execute_raw(sql(transaction, &text, values)).await?;
-    Ok(())
+    let short = StoreError::Impossible("a hold was not written");
+    writes.add(Rows::new(INSERTED, holds.iter().map(row)), short, |names, rows| {
+        format!("insert into holds ({names}) select {names} from {rows}")
+    })
 }
 
-/// Writes how open holds ended. Their wallets must be locked.
-pub(crate) async fn end(transaction: &Transaction, holds: &BTreeMap<(Tenant, Slug), Hold>) -> Result<(), StoreError> {
-    if holds.is_empty() {
-        return Ok(());
-    }
+/// Adds to what is written how open holds ended. Their wallets must be locked; one that is not open any more is a
+/// conflict.
+pub(crate) fn end(writes: &mut Writes, holds: &BTreeMap<(Tenant, Slug), Hold>) -> Result<(), StoreError> {
     let columns = [
         ("tenant_id", Kind::Text),
         ("hold_id", Kind::Text),
@@ -151,19 +145,13 @@ pub(crate) async fn end(transaction: &Transaction, holds: &BTreeMap<(Tenant, Slu
             hold.end_time.map_or(0, Time::micros).into(),
         ]
     };
-    let rows = Rows::new(columns, holds.iter().map(row));
-    let mut values = Vec::new();
-    let text = format!(
-        "update holds set state = k.state, captured_amount = k.captured_amount, end_time = k.end_time from {}
-          where holds.tenant_id = k.tenant_id and holds.hold_id = k.hold_id and holds.state = 'OPEN'",
-        rows.bind(transaction, "k", &mut values)?
-    );
-    let written = transaction.execute_raw(sql(transaction, &text, values)).await?.rows_affected();
-    if usize::try_from(written).is_ok_and(|written| written == holds.len()) {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict(DbErr::Custom("a hold is not open any more".to_owned())))
-    }
+    let short = StoreError::Conflict(DbErr::Custom("a hold is not open any more".to_owned()));
+    writes.add(Rows::new(columns, holds.iter().map(row)), short, |_, rows| {
+        format!(
+            "update holds set state = k.state, captured_amount = k.captured_amount, end_time = k.end_time from {rows}
+              where holds.tenant_id = k.tenant_id and holds.hold_id = k.hold_id and holds.state = 'OPEN'"
+        )
+    })
 }
 
 /// Up to `limit` holds of the list after this one, newest first.

@@ -14,7 +14,7 @@ pub(crate) use {
     changes::{all_changes, changes, changes_between, find, insert, refunded},
     deductions::{Filter, count_deductions, deductions},
     statement::{Line, lines},
-    wallets::{find_wallet, freeze_wallets, lock_wallets, open_wallets, update_wallets},
+    wallets::{find_wallet, freeze_wallets, lock_wallets, open_wallets, update_wallets, while_same},
 };
 
 const DAMAGED: StoreError = StoreError::Impossible("a row of the ledger holds what is never written");

@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Claim, Decision, Row, Seen};
 use crate::{
     RequestId, Tenant, Time,
-    store::{Kind, Rows, StoreError, sql},
+    store::{Kind, Rows, StoreError, Transaction, Writes, sql},
 };
 
 /// Whether many ids are looked up before they are taken. Most are new, and taking them finds that out by itself: they are
@@ -51,16 +51,22 @@ impl Lookout {
     /// one was taken before, the whole unit of work begins anew, and looks.
     pub async fn keep_all<A: Serialize, R: Serialize>(
         &self,
-        transaction: &impl ConnectionTrait,
+        transaction: &Transaction,
         now: Time,
         decided: &[(&Claim, &Decision<A, R>)],
     ) -> Result<(), StoreError> {
-        let kept = keep_all(transaction, now, decided).await;
-        if matches!(kept, Err(StoreError::Conflict(_))) {
+        let mut writes = Writes::new(transaction);
+        keep_all(&mut writes, now, decided)?;
+        self.learn(writes.run(transaction).await)
+    }
+
+    /// Learns from how the writing of ids ended: where one was taken before, the next unit of work looks.
+    pub fn learn<T>(&self, written: Result<T, StoreError>) -> Result<T, StoreError> {
+        if matches!(written, Err(StoreError::Conflict(_))) {
             self.lately.store(true, Ordering::Relaxed);
             self.looks.store(true, Ordering::Relaxed);
         }
-        kept
+        written
     }
 
     /// Has this unit of work look, whatever came in before it.
@@ -109,9 +115,10 @@ async fn seen_all<A: DeserializeOwned, R: DeserializeOwned>(
     claims.iter().map(of).collect()
 }
 
-/// Takes many ids and keeps what was decided under each. One that is taken is a conflict.
-async fn keep_all<A: Serialize, R: Serialize>(
-    transaction: &impl ConnectionTrait,
+/// Adds to what is written that these ids are taken, and what was decided under each. One that is taken is a conflict,
+/// and [`Lookout::learn`] must hear of it.
+pub fn keep_all<A: Serialize, R: Serialize>(
+    writes: &mut Writes,
     now: Time,
     decided: &[(&Claim, &Decision<A, R>)],
 ) -> Result<(), StoreError> {
@@ -127,20 +134,14 @@ async fn keep_all<A: Serialize, R: Serialize>(
             claim.fields.clone().into(),
             if decision.is_ok() { "APPLIED" } else { "REFUSED" }.into(),
             serde_json::to_string(decision)?.into(),
+            now.into(),
         ]);
     }
-    let columns = ["tenant_id", "request_id", "method", "fields", "state", "outcome"];
-    let rows = Rows::new(columns.map(|column| (column, Kind::Text)), rows);
-    let mut values = vec![now.into()];
-    let text = format!(
-        "insert into requests ({0}, create_time) select {0}, $1 from {1} where true on conflict do nothing",
-        rows.names(),
-        rows.bind(transaction, "k", &mut values)?
-    );
-    let taken = transaction.execute_raw(sql(transaction, &text, values)).await?.rows_affected();
-    if usize::try_from(taken).is_ok_and(|taken| taken == decided.len()) {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict(DbErr::Custom("a request id was taken meanwhile".to_owned())))
-    }
+    let texts = ["tenant_id", "request_id", "method", "fields", "state", "outcome"].map(|column| (column, Kind::Text));
+    let [tenant, id, method, fields, state, outcome] = texts;
+    let columns = [tenant, id, method, fields, state, outcome, ("create_time", Kind::Number)];
+    let taken = StoreError::Conflict(DbErr::Custom("a request id was taken meanwhile".to_owned()));
+    writes.add(Rows::new(columns, rows), taken, |names, rows| {
+        format!("insert into requests ({names}) select {names} from {rows} where true on conflict do nothing")
+    })
 }

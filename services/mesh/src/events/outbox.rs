@@ -16,7 +16,7 @@ pub(super) use schema::{MIGRATION, ORDER};
 
 use crate::{
     Tenant, Time, id,
-    store::{Kind, Row as QueryRow, Rows, StoreError, placeholders, sql},
+    store::{Kind, Row as QueryRow, Rows, StoreError, Writes, placeholders, sql},
 };
 
 /// What is written of an event.
@@ -34,11 +34,8 @@ const INSERTED: [(&str, Kind); 11] = [
     ("data", Kind::Bytes),
 ];
 
-/// Appends events, in their order.
-pub(super) async fn insert(connection: &impl ConnectionTrait, drafts: Vec<(Origin, Draft)>) -> Result<(), StoreError> {
-    if drafts.is_empty() {
-        return Ok(());
-    }
+/// Adds to what is written that these events are appended, in their order.
+pub(super) fn insert(writes: &mut Writes, drafts: Vec<(Origin, Draft)>) -> Result<(), StoreError> {
     let row = |(origin, draft): (Origin, Draft)| {
         [
             id::fresh("evt", &origin.clock).into(),
@@ -54,12 +51,11 @@ pub(super) async fn insert(connection: &impl ConnectionTrait, drafts: Vec<(Origi
             draft.data.into(),
         ]
     };
-    let (rows, mut values) = (Rows::new(INSERTED, drafts.into_iter().map(row)), Vec::new());
-    let (columns, rows) = (rows.names(), rows.bind(connection, "k", &mut values)?);
     // Positions are given out in the order of the rows.
-    let text = format!("insert into outbox ({columns}) select {columns} from {rows} where true");
-    connection.execute_raw(sql(connection, &text, values)).await?;
-    Ok(())
+    let short = StoreError::Impossible("an event was not written down");
+    writes.add(Rows::new(INSERTED, drafts.into_iter().map(row)), short, |columns, rows| {
+        format!("insert into outbox ({columns}) select {columns} from {rows} where true")
+    })
 }
 
 /// Rows that a purge takes at once: small enough that nobody waits for it.

@@ -1,7 +1,9 @@
 //! The relay: takes events out of a service's outbox, has the bus tell them, and notes that they were told.
 //!
-//! It reads what was not told yet, never what comes after a position: positions are handed out before the commit, and a
-//! row with a lower one can appear later (money.md, section E). It holds no transaction while it waits for the bus.
+//! It reads what was not told yet, never just what comes after a position: positions are handed out before the commit, and a
+//! row with a lower one can appear later (money.md, section E). Between two looks at all there is, it looks a good way
+//! behind what it told last: an index keeps the entries of what was told until it is vacuumed, and going through those of
+//! a busy day takes longer than the telling. It holds no transaction while it waits for the bus.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +31,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// Looks begin at most this often unless the one before found as much as it takes: telling has its own commit, and one for
 /// each of a thousand commits a second would cost as much as they do.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How many positions behind the last one a look begins that is not at all there is. What a transaction writes that takes
+/// so long that this is not enough waits for the next look at all, [`POLL`] at most.
+const BEHIND: i64 = 4_096;
 /// The wait after the first failure; it doubles with each that follows, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait for a bus that is away.
@@ -63,11 +68,23 @@ impl Relay {
     pub(super) async fn run(&self) {
         let mut committed = self.store.committed();
         let mut failures = 0_u32;
+        // Where a look begins that is not at all there is, and when the next one at all there is begins.
+        let (mut near, mut whole) = (0, Instant::now());
         loop {
             // Before looking: what is committed from now on is looked for again.
             committed.mark_unchanged();
             let began = Instant::now();
-            let trouble = match self.pass().await {
+            let from = if began >= whole { 0 } else { near };
+            if from == 0 {
+                whole = began + POLL;
+            }
+            let looked = self.pass(from).await;
+            near = match &looked {
+                Ok((Pass::Full | Pass::Some | Pass::Done, last)) => near.max(last.saturating_sub(BEHIND)),
+                // What was not told may be anywhere.
+                Ok((Pass::Later(_), _)) | Err(_) => 0,
+            };
+            let trouble = match looked.map(|(pass, _)| pass) {
                 Ok(Pass::Full) => None,
                 Ok(Pass::Some) => {
                     tokio::time::sleep_until(began + PAUSE).await;
@@ -103,18 +120,18 @@ impl Relay {
 
     /// Tells what there is, and comes back when it is told or cannot be.
     pub(super) async fn flush(&self) -> Result<(), StoreError> {
-        while matches!(self.pass().await?, Pass::Full | Pass::Some) {}
+        while matches!(self.pass(0).await?, (Pass::Full | Pass::Some, _)) {}
         Ok(())
     }
 
-    async fn pass(&self) -> Result<Pass, StoreError> {
+    /// Tells what there is after a position; says how far it looked. Within the pass the position only moves on to see past
+    /// aggregates that wait.
+    async fn pass(&self, mut after: i64) -> Result<(Pass, i64), StoreError> {
         let mut stuck = BTreeSet::new();
         let mut later = None;
-        // Only within this pass, and only to see past aggregates that wait: each pass begins with the first row.
-        let mut after = 0;
         loop {
             let kept = outbox::unsent(self.store.reader(), self.source, after, BATCH).await?;
-            let Some(last) = kept.last() else { return Ok(later.map_or(Pass::Done, Pass::Later)) };
+            let Some(last) = kept.last() else { return Ok((later.map_or(Pass::Done, Pass::Later), after)) };
             let full = u64::try_from(kept.len()).is_ok_and(|kept| kept == BATCH);
             after = last.position;
             let free = |kept: &Kept| !stuck.contains(&kept.event.aggregate_key());
@@ -135,9 +152,9 @@ impl Relay {
             let idle = told.is_empty() && refused.is_empty();
             self.settle(told, refused).await?;
             match &later {
-                None => return Ok(if full { Pass::Full } else { Pass::Some }),
+                None => return Ok((if full { Pass::Full } else { Pass::Some }, after)),
                 Some(cause) if idle && (stuck.len() > STUCK || self.bus.is_away()) => {
-                    return Ok(Pass::Later(cause.clone()));
+                    return Ok((Pass::Later(cause.clone()), after));
                 }
                 Some(_) => {}
             }

@@ -11,7 +11,7 @@ use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait as _};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::{Location, Store, StoreError, Transaction};
+use super::{Connections, Location, Store, StoreError, Transaction};
 use crate::Context;
 
 /// With less time than this before the deadline, nothing is begun.
@@ -23,6 +23,11 @@ const LONGEST_WAIT_MS: u64 = 30;
 
 /// What is done inside of the transaction. It may run again from the start, so that it takes its input by reference.
 pub type Work<I, T> = for<'a> fn(&'a I, &'a Transaction) -> BoxFuture<'a, Result<T, StoreError>>;
+
+/// Work that one statement does, which is a transaction in itself: a way to the database and back rather than four.
+/// `None` where it does not do, and then nothing was written; an unclear outcome must be told as
+/// [`StoreError::OutcomeUnknown`].
+pub type AtOnce<I, T> = for<'a> fn(&'a I, &'a Connections) -> BoxFuture<'a, Result<Option<T>, StoreError>>;
 
 /// A unit of work about to run. It ends in COMMIT where the work answers `Ok`, else in ROLLBACK.
 #[must_use]
@@ -54,6 +59,23 @@ impl<'s> Unit<'s> {
         I: Send + Sync + 'static,
         T: Send + 'static,
     {
+        self.run_how(input, None, work).await
+    }
+
+    /// Runs the work with one statement where that does, on PostgreSQL; else as [`Unit::run`] does.
+    pub async fn run_at_once<I, T>(self, input: I, at_once: AtOnce<I, T>, work: Work<I, T>) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        self.run_how(input, Some(at_once), work).await
+    }
+
+    async fn run_how<I, T>(self, input: I, at_once: Option<AtOnce<I, T>>, work: Work<I, T>) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+    {
         let inner = &self.store.0;
         let permit = inner.permits.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
         if self.context.remaining() < LEAST_BUDGET {
@@ -61,9 +83,10 @@ impl<'s> Unit<'s> {
         }
         let (rehearsal, repeatable, deadline) = (self.rehearsal, self.repeatable, self.context.deadline);
         let store = self.store.clone();
+        let at_once = at_once.filter(|_| !rehearsal && repeatable && !store.has_one_writer());
         let task = async move {
             let _permit = permit;
-            store.until_clear(&input, work, Terms { rehearsal, repeatable, deadline }).await
+            store.until_clear(&input, (at_once, work), Terms { rehearsal, repeatable, deadline }).await
         };
         inner.units.spawn(task.in_current_span()).await.map_err(StoreError::Panicked)?
     }
@@ -78,16 +101,26 @@ struct Terms {
 
 impl Store {
     /// Runs the transaction until its outcome is known, as far as the deadline lets it.
-    async fn until_clear<I, T>(&self, input: &I, work: Work<I, T>, terms: Terms) -> Result<T, StoreError> {
+    async fn until_clear<I, T>(
+        &self,
+        input: &I,
+        (mut at_once, work): (Option<AtOnce<I, T>>, Work<I, T>),
+        terms: Terms,
+    ) -> Result<T, StoreError> {
         let mut collisions = 0;
         let mut unclear = None;
         loop {
-            let error = match self.once(input, work, terms.rehearsal).await {
-                Ok(value) => {
+            let done = match at_once.take() {
+                Some(at_once) => at_once(input, &self.0.writer).await.transpose(),
+                None => Some(self.once(input, work, terms.rehearsal).await),
+            };
+            let error = match done {
+                Some(Ok(value)) => {
                     self.0.committed.send_replace(());
                     return Ok(value);
                 }
-                Err(error) => error,
+                Some(Err(error)) => error,
+                None => continue,
             };
             match error {
                 StoreError::OutcomeUnknown(_) if terms.repeatable => unclear = Some(error),

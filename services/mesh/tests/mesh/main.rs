@@ -33,3 +33,4 @@ mod database;
 mod lanes;
 mod migrate;
 mod store;
+mod writes;

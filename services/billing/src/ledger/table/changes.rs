@@ -2,7 +2,7 @@
 
 use mesh::{
     RequestId, Slug, StoreError, Tenant, Time, UserId,
-    store::{Kind as Column, Row, Rows, Transaction, sql},
+    store::{Kind as Column, Row, Rows, Writes, sql},
 };
 use money::Amount;
 use sea_orm::{ConnectionTrait, Value};
@@ -91,11 +91,8 @@ const COLUMNS: [(&str, Column); 20] = [
     ("hash", Column::Bytes),
 ];
 
-/// Appends changes, each of its tenant, in their order.
-pub(crate) async fn insert(transaction: &Transaction, changes: &[(Tenant, Change)]) -> Result<(), StoreError> {
-    if changes.is_empty() {
-        return Ok(());
-    }
+/// Adds to what is written that changes are appended, each of its tenant, in their order.
+pub(crate) fn insert(writes: &mut Writes, changes: &[(Tenant, Change)]) -> Result<(), StoreError> {
     let slug = |slug: &Option<Slug>| Value::from(slug.as_ref().map_or("", Slug::as_str));
     let row = |(tenant, change): &(Tenant, Change)| -> [Value; 20] {
         let [wallet, held, revenue, payments] = change.legs.minors().map(Value::from);
@@ -122,12 +119,10 @@ pub(crate) async fn insert(transaction: &Transaction, changes: &[(Tenant, Change
             change.hash.clone().into(),
         ]
     };
-    let rows = Rows::new(COLUMNS, changes.iter().map(row));
-    let (names, mut values) = (rows.names(), Vec::new());
-    let text =
-        format!("insert into transactions ({names}) select {names} from {}", rows.bind(transaction, "k", &mut values)?);
-    transaction.execute_raw(sql(transaction, &text, values)).await?;
-    Ok(())
+    let short = StoreError::Impossible("a change of the ledger was not written");
+    writes.add(Rows::new(COLUMNS, changes.iter().map(row)), short, |names, rows| {
+        format!("insert into transactions ({names}) select {names} from {rows}")
+    })
 }
 
 /// The columns of a [`ChangeRow`].

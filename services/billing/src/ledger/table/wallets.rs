@@ -2,7 +2,7 @@
 
 use mesh::{
     StoreError, Tenant, Time, UserId,
-    store::{Kind as Column, Row, Rows, Transaction, lock_clause, sql},
+    store::{Kind as Column, Row, Rows, Transaction, Writes, lock_clause, sql},
 };
 use money::Amount;
 use sea_orm::ConnectionTrait;
@@ -114,15 +114,8 @@ const WALLET_CHANGE: [(&str, Column); 11] = [
     ("update_time", Column::Number),
 ];
 
-/// Writes wallets as they are now. They must be locked.
-pub(crate) async fn update_wallets(
-    transaction: &Transaction,
-    wallets: &[(&WalletKey, &Wallet)],
-) -> Result<(), StoreError> {
-    if wallets.is_empty() {
-        return Ok(());
-    }
-    let row = |(of, wallet): &(&WalletKey, &Wallet)| {
+fn rows<'w>(wallets: impl IntoIterator<Item = (&'w WalletKey, &'w Wallet)>) -> Rows<11> {
+    let row = |(of, wallet): (&WalletKey, &Wallet)| {
         let [tenant, user, currency] = key(of);
         [
             tenant,
@@ -138,21 +131,36 @@ pub(crate) async fn update_wallets(
             wallet.update_time.into(),
         ]
     };
-    let rows = Rows::new(WALLET_CHANGE, wallets.iter().map(row));
-    let mut values = Vec::new();
-    let text = format!(
-        "update wallets set balance = k.balance, held = k.held, version = k.version, state = k.state, fault = k.fault,
-                            open_charges = k.open_charges, hash = k.hash, update_time = k.update_time
-           from {}
-          where wallets.tenant_id = k.tenant_id and wallets.user_id = k.user_id and wallets.currency = k.currency",
-        rows.bind(transaction, "k", &mut values)?
-    );
-    let written = transaction.execute_raw(sql(transaction, &text, values)).await?.rows_affected();
-    if usize::try_from(written).is_ok_and(|written| written == wallets.len()) {
-        Ok(())
-    } else {
-        Err(StoreError::Impossible("a wallet that was locked is not there"))
-    }
+    Rows::new(WALLET_CHANGE, wallets.into_iter().map(row))
+}
+
+/// Adds to what is written that wallets are as they are now. They must be locked, or guarded.
+pub(crate) fn update_wallets<'w>(
+    writes: &mut Writes,
+    wallets: impl IntoIterator<Item = (&'w WalletKey, &'w Wallet)>,
+) -> Result<(), StoreError> {
+    let short = StoreError::Impossible("a wallet that was locked is not there");
+    writes.add(rows(wallets), short, |_, rows| {
+        format!(
+            "update wallets set balance = k.balance, held = k.held, version = k.version, state = k.state, fault = k.fault,
+                                open_charges = k.open_charges, hash = k.hash, update_time = k.update_time
+               from {rows}
+              where wallets.tenant_id = k.tenant_id and wallets.user_id = k.user_id and wallets.currency = k.currency"
+        )
+    })
+}
+
+/// What is written only where a wallet still is as it was read, and nobody changes it meanwhile.
+pub(crate) fn while_same(of: &WalletKey, wallet: &Wallet) -> Result<Writes, StoreError> {
+    let same = ["balance", "held", "version", "state", "fault", "open_charges", "hash", "update_time"];
+    let same: String = same.iter().map(|column| format!(" and w.{column} = k.{column}")).collect();
+    Writes::guarded(rows([(of, wallet)]), |rows| {
+        format!(
+            "select 1 from {rows} join wallets w
+                 on w.tenant_id = k.tenant_id and w.user_id = k.user_id and w.currency = k.currency{}",
+            if is_out(Protection::Locks) { String::new() } else { format!("{same} for update of w") }
+        )
+    })
 }
 
 /// Freezes all wallets of a user. No money moves: their versions, which count changes of the ledger, stay as they are.
