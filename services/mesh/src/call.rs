@@ -4,9 +4,11 @@
 mod attempt;
 mod balance;
 mod breaker;
+mod budget;
 mod connection;
 mod deadline;
 mod discover;
+mod hedge;
 mod retry;
 mod trace;
 
@@ -30,10 +32,18 @@ pub struct CallSettings {
     pub margin: Duration,
     /// How long opening a connection may take.
     pub connect_timeout: Duration,
-    /// Failures in a row that take an endpoint out.
+    /// The longest wait before another attempt to connect, after several that failed.
+    pub longest_wait: Duration,
+    /// Connections to one endpoint at most: one HTTP/2 connection is one lock for all of its streams.
+    pub connections: usize,
+    /// Failures in a row that take an endpoint out; `u32::MAX`: none ever does. An endpoint that failed more often than not
+    /// over ten seconds with twenty calls is taken out, too.
     pub breaker_failures: u32,
     /// How long it stays out before one call probes it.
     pub breaker_open: Duration,
+    /// Whether a read that takes longer than 95 of 100 is asked of a second endpoint at the same time; whichever answers
+    /// first counts.
+    pub hedge: bool,
 }
 
 impl Default for CallSettings {
@@ -42,8 +52,11 @@ impl Default for CallSettings {
             default_deadline: Duration::from_secs(10),
             margin: Duration::from_millis(2),
             connect_timeout: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(10),
+            connections: std::thread::available_parallelism().map_or(1, |threads| threads.get().min(4)),
             breaker_failures: 5,
             breaker_open: Duration::from_mins(1),
+            hedge: false,
         }
     }
 }
@@ -59,14 +72,16 @@ impl Peer {
     /// The whole way of a call out of the process. The target's endpoints are looked up as they are needed.
     pub fn new(name: &'static str, target: &Target, telemetry: Arc<Telemetry>, settings: CallSettings) -> Self {
         let endpoints = balance::Endpoints::new(name, target.clone(), telemetry.clone(), settings);
+        let budget = budget::Budget::default();
         let stack = ServiceBuilder::new()
             // One span for the call, however many attempts it takes; the schema says what may be tried again.
             .layer(stage(trace::Trace { peer: name, telemetry: telemetry.clone() }))
             // The caller's deadline less a margin; what is late is not begun.
             .layer(stage(deadline::Deadline { peer: name, settings }))
             // Tries again what the schema says can be tried again, and what was never sent.
-            .layer(stage(retry::Retry { telemetry }))
-            // (Here: hedging of slow reads.)
+            .layer(stage(retry::Retry { telemetry: telemetry.clone(), budget: budget.clone() }))
+            // Asks for a slow read a second time, where that is wanted.
+            .layer(stage(hedge::Hedge::new(settings.hedge, telemetry, budget)))
             // The least loaded endpoint whose breaker lets the call through, then its connection.
             .service(balance::Balance(endpoints));
         Self { name, stack: BoxCloneSyncService::new(stack) }

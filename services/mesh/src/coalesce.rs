@@ -44,6 +44,9 @@ pub type Together<S, I, A> =
 pub type AtOnce<S, I, A> =
     for<'a> fn(&'a Arc<Batch<S, I>>, &'a Connections) -> BoxFuture<'a, Result<Option<Vec<A>>, StoreError>>;
 
+/// How an item is dealt with that has no company, if that is another way, and how all others are.
+pub type Ways<S, I, A> = (Option<AtOnce<S, I, A>>, Together<S, I, A>);
+
 /// Items with what they share. The work may run again from the start.
 pub struct Batch<S, I> {
     /// What all batches share: a clock, say.
@@ -136,7 +139,7 @@ where
         background: &Background,
         key: Key<I>,
         shared: S,
-        (alone, work): (Option<AtOnce<S, I, A>>, Together<S, I, A>),
+        (alone, work): Ways<S, I, A>,
     ) -> Self
     where
         S: Clone + Send + Sync + 'static,

@@ -8,6 +8,7 @@ pub mod config;
 mod process;
 pub use process::{Bound, Parts, Peers, Placement, Plan, Role, Running, ServerSettings, Services, StartError};
 
+mod socket;
 mod stack;
 
 mod serve;

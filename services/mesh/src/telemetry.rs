@@ -97,6 +97,8 @@ pub struct Telemetry {
     pub(crate) client_calls: Histogram<f64>,
     /// `grpc.client.call.retries` (gRFC A96).
     pub(crate) client_retries: Counter<u64>,
+    /// Attempts beside one that was slow.
+    pub(crate) client_hedges: Counter<u64>,
     /// `trivet.breaker.opened`: how often an endpoint was taken out.
     pub(crate) breaker_opened: Counter<u64>,
 }
@@ -143,6 +145,7 @@ impl Telemetry {
             server_calls: seconds("rpc.server.call.duration"),
             client_calls: seconds("rpc.client.call.duration"),
             client_retries: meter.u64_counter("grpc.client.call.retries").build(),
+            client_hedges: meter.u64_counter("grpc.client.call.hedges").build(),
             breaker_opened: meter.u64_counter("trivet.breaker.opened").build(),
             tracer_provider,
             meter_provider,

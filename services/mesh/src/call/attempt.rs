@@ -1,6 +1,10 @@
 //! One attempt of a call, and what is known when it fails.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use tonic::{Code, Status};
 
@@ -12,6 +16,10 @@ pub(crate) struct Failure {
     /// How far it got.
     pub(crate) reach: Reach,
 }
+
+/// The endpoints that a call was tried at, which another attempt leaves out while there are others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tried(pub(super) Arc<Mutex<BTreeSet<SocketAddr>>>);
 
 /// How far a failed attempt got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,11 +4,11 @@
 //! The breaker sits here, below the retries: each attempt asks it, and each attempt's outcome is heard.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context as TaskContext, Poll},
     time::Duration,
@@ -16,16 +16,16 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tonic::{Code, Status, body::Body};
 use tower::Service;
 use tracing::{info, warn};
 
 use super::{
     CallSettings, Failure, Reach, Target,
-    attempt::is_illness,
-    breaker::{Breaker, Verdict},
-    connection::Connection,
+    attempt::{Tried, is_illness},
+    breaker::{Breaker, Change, Verdict},
+    connection::Connections,
     deadline::CallDeadline,
 };
 use crate::{Reason, Refusal, Telemetry, telemetry::code_of};
@@ -38,15 +38,37 @@ const FIRST_GUESS: Duration = Duration::from_millis(30);
 const PENALTY: Duration = Duration::from_secs(1);
 /// Less time than this is no fair trial: that it did not do says nothing of the endpoint.
 const FAIR: Duration = Duration::from_secs(1);
-/// Names are asked again this often, and never more often than that after a failure.
+/// Names are asked again this often; once a connection is lost at once, and yet at most so often.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 const RESOLVE_AT_MOST: Duration = Duration::from_secs(1);
 
 /// One address that a service can be called at.
 struct Endpoint {
-    connection: Connection,
+    address: SocketAddr,
+    connections: Arc<Connections>,
     in_flight: AtomicU32,
     health: Mutex<Health>,
+    out: Arc<Out>,
+}
+
+/// How many of a peer's endpoints their breakers keep out: never more than half of several.
+#[derive(Default)]
+struct Out {
+    endpoints: AtomicUsize,
+    out: AtomicUsize,
+}
+
+impl Out {
+    /// Whether one more may be out, which it is then.
+    fn one_more(&self) -> bool {
+        let most = (self.endpoints.load(Ordering::Relaxed) / 2).max(1);
+        let more = |out| if out < most { Some(out + 1) } else { None };
+        self.out.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn one_less(&self) {
+        self.out.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Health {
@@ -62,6 +84,9 @@ pub(super) struct Endpoints {
     settings: CallSettings,
     telemetry: Arc<Telemetry>,
     known: Mutex<Known>,
+    out: Arc<Out>,
+    /// Whether a connection was lost since the last lookup.
+    lost: Arc<AtomicBool>,
     /// One lookup at a time.
     resolving: tokio::sync::Mutex<()>,
 }
@@ -70,6 +95,18 @@ pub(super) struct Endpoints {
 struct Known {
     endpoints: BTreeMap<SocketAddr, Arc<Endpoint>>,
     resolved: Option<Instant>,
+    /// Who tells the endpoints, where somebody does.
+    told: Option<watch::Receiver<BTreeSet<SocketAddr>>>,
+}
+
+impl Known {
+    /// Whether other endpoints were told since the last time this was asked.
+    fn told_anew(&mut self) -> bool {
+        let Some(told) = &mut self.told else { return false };
+        let anew = told.has_changed().unwrap_or(false);
+        told.mark_unchanged();
+        anew
+    }
 }
 
 /// The innermost service of the calling stack.
@@ -98,17 +135,20 @@ impl Endpoints {
         telemetry: Arc<Telemetry>,
         settings: CallSettings,
     ) -> Arc<Self> {
-        let (known, resolving) = (Mutex::default(), tokio::sync::Mutex::default());
-        Arc::new(Self { peer, target, settings, telemetry, known, resolving })
+        let known = Mutex::new(Known { told: target.told(), ..Known::default() });
+        let (out, lost, resolving) = Default::default();
+        Arc::new(Self { peer, target, settings, telemetry, known, out, lost, resolving })
     }
 
     /// One attempt: choose, send, hear.
     async fn attempt(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Failure> {
         self.resolve_if_due().await;
-        let (endpoint, probe) = self.choose()?;
+        let tried = request.extensions().get::<Tried>().cloned().unwrap_or_default();
+        let (endpoint, probe) = self.choose(&lock(&tried.0).clone())?;
+        lock(&tried.0).insert(endpoint.address);
         let deadline = request.extensions().get().map(|CallDeadline(deadline)| *deadline);
         let mut attempt = Attempt::begin(self, &endpoint, Terms { deadline, probe });
-        let outcome = endpoint.connection.send(request).await;
+        let outcome = endpoint.connections.send(request).await;
         match &outcome {
             Ok(response) => {
                 let code = code_of(response);
@@ -121,8 +161,8 @@ impl Endpoints {
         outcome
     }
 
-    /// The endpoint for an attempt, and whether it probes.
-    fn choose(&self) -> Result<(Arc<Endpoint>, bool), Failure> {
+    /// The endpoint for an attempt, and whether it probes: one that was not tried yet, if there is one.
+    fn choose(&self, tried: &BTreeSet<SocketAddr>) -> Result<(Arc<Endpoint>, bool), Failure> {
         let now = Instant::now();
         let candidates: Vec<Arc<Endpoint>> = lock(&self.known).endpoints.values().cloned().collect();
         if candidates.is_empty() {
@@ -130,7 +170,7 @@ impl Endpoints {
             return Err(Failure::new(Reach::Shut, Refusal::new(Reason::DependencyUnavailable, message)));
         }
         let mut open_for = Duration::MAX;
-        let passing: Vec<&Arc<Endpoint>> = candidates
+        let mut passing: Vec<&Arc<Endpoint>> = candidates
             .iter()
             .filter(|endpoint| match lock(&endpoint.health).breaker.peek(now) {
                 Verdict::Pass | Verdict::Probe => true,
@@ -140,6 +180,9 @@ impl Endpoints {
                 }
             })
             .collect();
+        if passing.iter().any(|endpoint| !tried.contains(&endpoint.address)) {
+            passing.retain(|endpoint| !tried.contains(&endpoint.address));
+        }
         let chosen = match passing.as_slice() {
             [] => return Err(self.circuit_open(open_for)),
             [only] => only,
@@ -162,10 +205,14 @@ impl Endpoints {
     async fn resolve_if_due(self: &Arc<Self>) {
         let none_known = {
             let mut known = lock(&self.known);
+            let anew = known.told_anew();
             let due = match known.resolved {
                 None => true,
+                Some(_) if anew => true,
                 Some(_) if !known.endpoints.is_empty() && !self.target.may_change() => false,
-                Some(at) if known.endpoints.is_empty() => at.elapsed() >= RESOLVE_AT_MOST,
+                Some(at) if known.endpoints.is_empty() || self.lost.load(Ordering::Relaxed) => {
+                    at.elapsed() >= RESOLVE_AT_MOST
+                }
                 Some(at) => at.elapsed() >= RESOLVE_EVERY,
             };
             if due && !known.endpoints.is_empty() {
@@ -185,7 +232,20 @@ impl Endpoints {
         }
     }
 
+    fn endpoint(&self, address: SocketAddr) -> Endpoint {
+        let breaker = Breaker::new(self.settings.breaker_failures, self.settings.breaker_open);
+        let health = Health { breaker, expected: FIRST_GUESS, heard: Instant::now() };
+        Endpoint {
+            address,
+            connections: Connections::new(address, self.settings, &self.lost),
+            in_flight: AtomicU32::new(0),
+            health: Mutex::new(health),
+            out: self.out.clone(),
+        }
+    }
+
     async fn resolve(self: Arc<Self>) {
+        self.lost.store(false, Ordering::Relaxed);
         let resolved = self.target.resolve().await;
         let mut known = lock(&self.known);
         known.resolved = Some(Instant::now());
@@ -193,22 +253,21 @@ impl Endpoints {
         let Some(addresses) = resolved else { return };
         known.endpoints.retain(|address, _| addresses.contains(address));
         for address in addresses {
-            known.endpoints.entry(address).or_insert_with(|| Arc::new(Endpoint::new(address, self.settings)));
+            known.endpoints.entry(address).or_insert_with(|| Arc::new(self.endpoint(address)));
+        }
+        self.out.endpoints.store(known.endpoints.len(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        if !lock(&self.health).breaker.is_closed() {
+            self.out.one_less();
         }
     }
 }
 
 impl Endpoint {
-    fn new(address: SocketAddr, settings: CallSettings) -> Self {
-        let breaker = Breaker::new(settings.breaker_failures, settings.breaker_open);
-        let health = Health { breaker, expected: FIRST_GUESS, heard: Instant::now() };
-        Self {
-            connection: Connection::new(address, settings),
-            in_flight: AtomicU32::new(0),
-            health: Mutex::new(health),
-        }
-    }
-
     /// How long an answer is expected to take: the average so far, once for each request that waits already.
     fn load(&self) -> Duration {
         let expected = lock(&self.health).expected_at(Instant::now());
@@ -275,15 +334,19 @@ impl<'e> Attempt<'e> {
         let now = Instant::now();
         let mut health = lock(&self.endpoint.health);
         health.learn(if well { now - self.began } else { PENALTY }, now);
-        let was_open = !matches!(health.breaker.peek(now), Verdict::Pass);
-        let opened = health.breaker.heard(well, self.terms.probe, now);
+        let change = health.breaker.heard(well, self.terms.probe, now, || self.endpoint.out.one_more());
         drop(health);
         let peer = self.endpoints.peer;
-        if opened {
-            self.endpoints.telemetry.breaker_opened.add(1, &[opentelemetry::KeyValue::new("trivet.peer", peer)]);
-            warn!(trivet.peer = peer, "An endpoint of {peer} keeps failing and is left alone for a while");
-        } else if was_open && well {
-            info!(trivet.peer = peer, "An endpoint of {peer} answers again");
+        match change {
+            Change::None => {}
+            Change::Opened | Change::Reopened => {
+                self.endpoints.telemetry.breaker_opened.add(1, &[opentelemetry::KeyValue::new("trivet.peer", peer)]);
+                warn!(trivet.peer = peer, "An endpoint of {peer} keeps failing and is left alone for a while");
+            }
+            Change::Closed => {
+                self.endpoint.out.one_less();
+                info!(trivet.peer = peer, "An endpoint of {peer} answers again");
+            }
         }
     }
 }
@@ -308,6 +371,6 @@ impl Drop for Attempt<'_> {
 }
 
 /// A lock whose holder panicked still guards good data: every change under it is a whole one.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,61 +1,112 @@
-//! The connection to one endpoint: opened when it is first needed, one attempt at a time, with growing waits between
-//! attempts that fail.
+//! The connections to one endpoint: opened when they are needed, one attempt at a time, with growing waits between attempts
+//! that fail. One HTTP/2 connection is one lock for all of its streams, so that many calls at once spread over several.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{HeaderValue, Request, Response, Uri};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
-    sync::Mutex,
+    sync::OwnedMutexGuard,
     time::{Instant, timeout},
 };
 use tonic::{Status, body::Body};
 
-use super::{CallSettings, Failure, Reach, deadline::CallDeadline};
+use super::{CallSettings, Failure, Reach, balance::lock, deadline::CallDeadline};
 use crate::{
     Reason, Refusal,
     serve::{GRPC_TIMEOUT, write_timeout},
+    socket::Counted,
 };
 
-/// How much may be sent ahead on one stream, and on all streams of the connection.
+/// How much may be sent ahead on one stream, and on all streams of a connection.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// A silent endpoint is asked whether it lives, idle or not, and given this long to answer.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(3);
-/// Waits between attempts to connect: the first, the factor in percent, the longest.
+/// Waits between attempts to connect: the first, and the factor in percent.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const GROWTH_PERCENT: u32 = 160;
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Calls at once for which one more connection is worth its while.
+const CALLS_EACH: u32 = 16;
 
 /// See the module.
-pub(super) struct Connection {
+pub(super) struct Connections {
     address: SocketAddr,
     authority: String,
     settings: CallSettings,
-    state: Mutex<State>,
+    places: Box<[Place]>,
+    /// Who has it may open one.
+    gate: Arc<tokio::sync::Mutex<Gate>>,
+    /// Set where a connection broke or could not be opened: the endpoint may be gone for good.
+    lost: Arc<AtomicBool>,
 }
 
-struct State {
-    sender: Option<SendRequest<Body>>,
+/// Where a connection is, or will be.
+#[derive(Default)]
+struct Place {
+    sender: Mutex<Option<SendRequest<Body>>>,
+    in_flight: AtomicU32,
+}
+
+impl Place {
+    /// The connection, if there is one that lives.
+    fn live(&self) -> Option<SendRequest<Body>> {
+        let mut held = lock(&self.sender);
+        if held.as_ref().is_some_and(SendRequest::is_closed) {
+            *held = None;
+        }
+        held.clone()
+    }
+}
+
+/// A connection while a call is on its way over it.
+struct Taken<'p> {
+    sender: SendRequest<Body>,
+    in_flight: &'p AtomicU32,
+}
+
+impl<'p> Taken<'p> {
+    fn new(place: &'p Place, sender: SendRequest<Body>) -> Self {
+        place.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { sender, in_flight: &place.in_flight }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Gate {
     not_before: Option<Instant>,
     next_wait: Duration,
 }
 
-impl Connection {
-    pub(super) fn new(address: SocketAddr, settings: CallSettings) -> Self {
-        let state = Mutex::new(State { sender: None, not_before: None, next_wait: FIRST_WAIT });
-        Self { address, authority: address.to_string(), settings, state }
+impl Connections {
+    pub(super) fn new(address: SocketAddr, settings: CallSettings, lost: &Arc<AtomicBool>) -> Arc<Self> {
+        let places = (0..settings.connections.max(1)).map(|_| Place::default()).collect();
+        let gate = Arc::new(tokio::sync::Mutex::new(Gate { not_before: None, next_wait: FIRST_WAIT }));
+        let (authority, lost) = (address.to_string(), lost.clone());
+        Arc::new(Self { address, authority, settings, places, gate, lost })
     }
 
     /// Sends one request and gives the head of its response.
-    pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
-        let mut sender = self.sender().await?;
+    pub(super) async fn send(self: &Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
+        let mut taken = self.take().await?;
         self.address_to(&mut request).map_err(|status| Failure::new(Reach::Unsent, status))?;
-        sender.ready().await.map_err(|error| Failure::new(Reach::Unsent, self.unreachable(&error)))?;
-        match sender.try_send_request(request).await {
+        taken.sender.ready().await.map_err(|error| Failure::new(Reach::Unsent, self.unreachable(&error)))?;
+        match taken.sender.try_send_request(request).await {
             Ok(response) => Ok(response.map(Body::new)),
             Err(mut error) => {
                 let reach = if error.take_message().is_some() { Reach::Unsent } else { Reach::Unclear };
@@ -64,35 +115,69 @@ impl Connection {
         }
     }
 
-    async fn sender(&self) -> Result<SendRequest<Body>, Failure> {
-        let mut state = self.state.lock().await;
-        if let Some(sender) = state.sender.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
+    /// The connection with the fewest calls under way; where that has many, another one is opened beside it.
+    async fn take(self: &Arc<Self>) -> Result<Taken<'_>, Failure> {
+        if let Some(taken) = self.least() {
+            let busy = taken.in_flight.load(Ordering::Relaxed) > CALLS_EACH;
+            // Nobody waits for one more while there is one.
+            if busy
+                && let Some(empty) = self.places.iter().position(|place| place.live().is_none())
+                && let Ok(gate) = self.gate.clone().try_lock_owned()
+            {
+                let connections = self.clone();
+                tokio::spawn(async move { connections.open(empty, gate).await });
+            }
+            return Ok(taken);
         }
-        state.sender = None;
+        let gate = self.gate.clone().lock_owned().await;
+        if let Some(taken) = self.least() {
+            // Somebody opened it meanwhile.
+            return Ok(taken);
+        }
+        let sender = self.open(0, gate).await?;
+        self.places.first().map(|place| Taken::new(place, sender)).ok_or_else(|| {
+            Failure::new(Reach::HeldBack, self.refused("there is no place for a connection", FIRST_WAIT))
+        })
+    }
+
+    /// Of the connections that there are, the one with the fewest calls under way.
+    fn least(&self) -> Option<Taken<'_>> {
+        let live = self.places.iter().filter_map(|place| Some((place, place.live()?)));
+        let least = live.min_by_key(|(place, _)| place.in_flight.load(Ordering::Relaxed));
+        least.map(|(place, sender)| Taken::new(place, sender))
+    }
+
+    async fn open(&self, place: usize, mut gate: OwnedMutexGuard<Gate>) -> Result<SendRequest<Body>, Failure> {
         let now = Instant::now();
-        if let Some(not_before) = state.not_before.filter(|not_before| now < *not_before) {
+        if let Some(not_before) = gate.not_before.filter(|not_before| now < *not_before) {
             let status = self.refused("the last connection attempt failed just now", not_before - now);
             return Err(Failure::new(Reach::HeldBack, status));
         }
-        match self.open().await {
+        match self.connect().await {
             Ok(sender) => {
-                *state = State { sender: Some(sender.clone()), not_before: None, next_wait: FIRST_WAIT };
+                *gate = Gate { not_before: None, next_wait: FIRST_WAIT };
+                if let Some(place) = self.places.get(place) {
+                    *lock(&place.sender) = Some(sender.clone());
+                }
                 Ok(sender)
             }
             Err(cause) => {
-                let wait = state.next_wait * rand::random_range(80..=120_u32) / 100;
-                state.not_before = Some(Instant::now() + wait);
-                state.next_wait = (state.next_wait * GROWTH_PERCENT / 100).min(LONGEST_WAIT);
+                self.lost.store(true, Ordering::Relaxed);
+                let longest = self.settings.longest_wait;
+                let wait = gate.next_wait.min(longest) * rand::random_range(80..=120_u32) / 100;
+                gate.not_before = Some(Instant::now() + wait);
+                gate.next_wait = (gate.next_wait * GROWTH_PERCENT / 100).min(longest);
                 Err(Failure::new(Reach::Unsent, self.refused(&cause, wait)))
             }
         }
     }
 
-    async fn open(&self) -> Result<SendRequest<Body>, String> {
+    /// A connection whose other side has spoken: one that only takes what is sent is none.
+    async fn connect(&self) -> Result<SendRequest<Body>, String> {
         let connecting = async {
             let socket = TcpStream::connect(self.address).await.map_err(|error| error.to_string())?;
             socket.set_nodelay(true).map_err(|error| error.to_string())?;
+            let (socket, heard) = Counted::new(socket);
             let handshake = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(STREAM_WINDOW)
@@ -102,17 +187,21 @@ impl Connection {
                 .keep_alive_timeout(KEEPALIVE_ANSWER)
                 .keep_alive_while_idle(true)
                 .handshake(TokioIo::new(socket));
-            handshake.await.map_err(|error| error.to_string())
-        };
-        let opened = timeout(self.settings.connect_timeout, connecting).await;
-        let (sender, driver) = opened.map_err(|_| "it did not answer in time".to_owned())??;
-        let address = self.address;
-        tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                tracing::debug!(error = %error, "The connection to {address} broke: {error}");
+            let (sender, driver) = handshake.await.map_err(|error| error.to_string())?;
+            let (address, lost) = (self.address, self.lost.clone());
+            let ended = tokio::spawn(async move {
+                if let Err(error) = driver.await {
+                    tracing::debug!(error = %error, "The connection to {address} broke: {error}");
+                }
+                lost.store(true, Ordering::Relaxed);
+            });
+            // hyper takes requests before the other side has said anything.
+            tokio::select! {
+                () = heard.at_least(1) => Ok(sender),
+                _ = ended => Err("it broke off before it said anything".to_owned()),
             }
-        });
-        Ok(sender)
+        };
+        timeout(self.settings.connect_timeout, connecting).await.map_err(|_| "it did not answer in time".to_owned())?
     }
 
     /// Writes where the request goes and how long its answer may take.

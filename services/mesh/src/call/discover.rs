@@ -1,11 +1,22 @@
 //! Where a service's endpoints are: a list of `host:port`, each host an address or a DNS name. A headless service of
-//! Kubernetes is one name with an address per replica.
+//! Kubernetes is one name with an address per replica. Whatever else knows them (Consul, EndpointSlices) tells them through
+//! a watch.
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr, str::FromStr};
 
-/// The endpoints of a service, as they are written down.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target(Vec<String>);
+use tokio::sync::watch;
+
+/// The endpoints of a service.
+#[derive(Clone, Debug)]
+pub struct Target(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// As they are written down.
+    Names(Vec<String>),
+    /// As somebody tells them.
+    Told(watch::Receiver<BTreeSet<SocketAddr>>),
+}
 
 /// Why a target cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,19 +35,32 @@ impl FromStr for Target {
             (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| entry.to_owned())
         };
         let parts: Option<Vec<String>> = text.split(',').map(plain).collect();
-        parts.map(Self).ok_or_else(fault)
+        parts.map(|names| Self(Source::Names(names))).ok_or_else(fault)
     }
 }
 
 impl From<SocketAddr> for Target {
     fn from(address: SocketAddr) -> Self {
-        Self(vec![address.to_string()])
+        Self(Source::Names(vec![address.to_string()]))
+    }
+}
+
+impl From<watch::Receiver<BTreeSet<SocketAddr>>> for Target {
+    /// The endpoints that are told now and later. Where none are told, the last ones stay.
+    fn from(told: watch::Receiver<BTreeSet<SocketAddr>>) -> Self {
+        Self(Source::Told(told))
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0.join(","))
+        match &self.0 {
+            Source::Names(names) => formatter.write_str(&names.join(",")),
+            Source::Told(told) => {
+                let addresses: Vec<String> = told.borrow().iter().map(ToString::to_string).collect();
+                formatter.write_str(&addresses.join(","))
+            }
+        }
     }
 }
 
@@ -44,7 +68,14 @@ impl Target {
     /// The addresses as they are now. Names that do not resolve are left out; `None` where nothing resolves.
     pub(super) async fn resolve(&self) -> Option<BTreeSet<SocketAddr>> {
         let mut addresses = BTreeSet::new();
-        for part in &self.0 {
+        let names = match &self.0 {
+            Source::Names(names) => names,
+            Source::Told(told) => {
+                addresses.clone_from(&told.borrow());
+                return (!addresses.is_empty()).then_some(addresses);
+            }
+        };
+        for part in names {
             match tokio::net::lookup_host(part.as_str()).await {
                 Ok(found) => addresses.extend(found),
                 Err(error) => tracing::warn!(error = %error, "{part} does not resolve: {error}"),
@@ -53,9 +84,20 @@ impl Target {
         (!addresses.is_empty()).then_some(addresses)
     }
 
-    /// Whether looking again could find something else.
+    /// Who tells the endpoints, where somebody does.
+    pub(super) fn told(&self) -> Option<watch::Receiver<BTreeSet<SocketAddr>>> {
+        match &self.0 {
+            Source::Names(_) => None,
+            Source::Told(told) => Some(told.clone()),
+        }
+    }
+
+    /// Whether looking again could find something else, without a word of it.
     pub(super) fn may_change(&self) -> bool {
-        self.0.iter().any(|part| part.parse::<SocketAddr>().is_err())
+        match &self.0 {
+            Source::Names(names) => names.iter().any(|part| part.parse::<SocketAddr>().is_err()),
+            Source::Told(_) => false,
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Tries a call again where that is safe: what was never sent, at once; what may have been carried out, only where the
-//! schema says that a second time does no harm, and then with waits in between.
+//! schema says that a second time does no harm, and then with waits in between, as long as the peer's [`Budget`] lasts.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
 use prost::encoding::{DecodeContext, decode_key, skip_field};
@@ -14,13 +14,20 @@ use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
 use trivet_proto::{Idempotency, Method};
 
-use super::{Reach, attempt::reach, deadline::CallDeadline};
+use super::{
+    Reach,
+    attempt::{Tried, reach},
+    budget::Budget,
+    deadline::CallDeadline,
+};
 use crate::{
     Telemetry,
     stack::{Next, Reply, Stage},
     telemetry::code_of,
 };
 
+/// How many attempts there were before this one (gRFC A6).
+const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 /// Attempts in all (gRFC A6 allows five).
 const ATTEMPTS: u32 = 3;
 /// The wait before the second attempt; it doubles.
@@ -28,7 +35,7 @@ pub(super) const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// No wait is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A request is kept for another attempt up to this size: one frame of a unary call.
-const REPLAY_BYTES: usize = 64 * 1024;
+pub(super) const REPLAY_BYTES: usize = 64 * 1024;
 /// How often an attempt that was never sent goes elsewhere at once.
 const UNSENT_ATTEMPTS: u32 = 4;
 
@@ -36,12 +43,13 @@ const UNSENT_ATTEMPTS: u32 = 4;
 #[derive(Clone)]
 pub(super) struct Retry {
     pub(super) telemetry: Arc<Telemetry>,
+    pub(super) budget: Budget,
 }
 
 impl Stage<Status> for Retry {
     async fn run(self, request: Request<Body>, next: impl Next<Status>) -> Reply<Status> {
         let method = trivet_proto::method(request.uri().path()).filter(|method| method.unary);
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let Some(method) = method else { return next.go(Request::from_parts(parts, body)).await };
         let deadline = parts.extensions.get::<CallDeadline>().map_or_else(Instant::now, |deadline| deadline.0);
         let message = match keep(body).await? {
@@ -49,22 +57,32 @@ impl Stage<Status> for Retry {
             Kept::TooLong(body) => return next.go(Request::from_parts(parts, body)).await,
         };
         let repeatable = is_repeatable(method, &message);
+        parts.extensions.insert(Tried::default());
         let (mut attempt, mut unsent) = (1, 0);
         loop {
-            let request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
+            let mut request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
+            if attempt > 1 {
+                request.headers_mut().insert(PREVIOUS_ATTEMPTS, HeaderValue::from(attempt - 1));
+            }
             let reply = next.clone().go(request).await;
-            let again = match outcome(&reply) {
-                Outcome::Done => return reply,
+            let outcome = outcome(&reply);
+            match outcome {
+                Outcome::Well => self.budget.heard(true),
+                Outcome::Refused | Outcome::Unsent => {}
+                Outcome::Unclear { .. } => self.budget.heard(false),
+            }
+            let again = match outcome {
+                Outcome::Well | Outcome::Refused => return reply,
                 Outcome::Unsent if unsent < UNSENT_ATTEMPTS => {
                     unsent += 1;
                     Some(Duration::ZERO)
                 }
-                Outcome::Unsent => waiting(attempt, None),
-                Outcome::Unclear { pushback } if repeatable => waiting(attempt, pushback),
+                Outcome::Unsent => waiting(attempt, Pushback::None),
+                Outcome::Unclear { pushback } if repeatable && self.budget.allows() => waiting(attempt, pushback),
                 Outcome::Unclear { .. } => None,
             };
             let Some(wait) = again.filter(|wait| Instant::now() + *wait < deadline) else { return reply };
-            if !wait.is_zero() {
+            if !matches!(outcome, Outcome::Unsent) || !wait.is_zero() {
                 attempt += 1;
                 tokio::time::sleep(wait).await;
             }
@@ -95,56 +113,77 @@ async fn keep(mut body: Body) -> Result<Kept, Status> {
     Ok(Kept::Whole(read.freeze()))
 }
 
+#[derive(Clone, Copy)]
 enum Outcome {
-    /// An answer, good or bad, that trying again would not better.
-    Done,
+    /// What was asked for.
+    Well,
+    /// An answer that trying again would not better.
+    Refused,
     /// Nothing left this process.
     Unsent,
     /// It may have been carried out.
-    Unclear { pushback: Option<Duration> },
+    Unclear { pushback: Pushback },
+}
+
+/// What the server says of another attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pushback {
+    /// Nothing.
+    None,
+    /// Not before this much time has passed.
+    After(Duration),
+    /// There shall be none.
+    Never,
 }
 
 fn outcome(reply: &Reply<Status>) -> Outcome {
     match reply {
-        Ok(response) => match code_of(response) {
-            Code::Unavailable => Outcome::Unclear { pushback: pushback(response) },
-            Code::ResourceExhausted => match pushback(response) {
-                Some(pushback) => Outcome::Unclear { pushback: Some(pushback) },
-                None => Outcome::Done,
-            },
-            _ => Outcome::Done,
+        Ok(response) => match (code_of(response), pushback(response)) {
+            (Code::Ok, _) => Outcome::Well,
+            (Code::Unavailable, pushback) => Outcome::Unclear { pushback },
+            (Code::ResourceExhausted, pushback @ (Pushback::After(_) | Pushback::Never)) => {
+                Outcome::Unclear { pushback }
+            }
+            _ => Outcome::Refused,
         },
         Err(status) => match reach(status) {
             Some(Reach::Unsent | Reach::HeldBack) => Outcome::Unsent,
             Some(Reach::Unclear) => {
-                Outcome::Unclear { pushback: status.get_details_retry_info().and_then(|info| info.retry_delay) }
+                let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                Outcome::Unclear { pushback: delay.map_or(Pushback::None, Pushback::After) }
             }
-            Some(Reach::Shut) | None => Outcome::Done,
+            Some(Reach::Shut) | None => Outcome::Refused,
         },
     }
 }
 
-/// How long the server asks us to hold back: `grpc-retry-pushback-ms`, or RetryInfo.
-fn pushback(response: &Response<Body>) -> Option<Duration> {
-    let header = response.headers().get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok()?.parse().ok());
-    header
-        .map(Duration::from_millis)
-        .or_else(|| Status::from_header_map(response.headers())?.get_details_retry_info()?.retry_delay)
+/// How long the server asks us to hold back: `grpc-retry-pushback-ms`, of which anything but a number of milliseconds means
+/// not to try again at all (gRFC A6); or RetryInfo.
+fn pushback(response: &Response<Body>) -> Pushback {
+    if let Some(value) = response.headers().get("grpc-retry-pushback-ms") {
+        let millis = value.to_str().ok().and_then(|value| value.parse::<u32>().ok());
+        return millis.map_or(Pushback::Never, |millis| Pushback::After(Duration::from_millis(millis.into())));
+    }
+    let delay = || Status::from_header_map(response.headers())?.get_details_retry_info()?.retry_delay;
+    delay().map_or(Pushback::None, Pushback::After)
 }
 
 /// The wait before the next attempt, if there is to be one: what the server asks, else 0.2 s, 0.4 s, .. 1 s, ± 20 %.
-fn waiting(attempt: u32, pushback: Option<Duration>) -> Option<Duration> {
+fn waiting(attempt: u32, pushback: Pushback) -> Option<Duration> {
     if attempt >= ATTEMPTS {
         return None;
     }
     let own = FIRST_WAIT.saturating_mul(1 << (attempt - 1)).min(LONGEST_WAIT);
-    let jitter = rand::random_range(80..=120_u32);
-    Some(pushback.unwrap_or(own * jitter / 100))
+    match pushback {
+        Pushback::None => Some(own * rand::random_range(80..=120_u32) / 100),
+        Pushback::After(wait) => Some(wait),
+        Pushback::Never => None,
+    }
 }
 
 /// Whether the schema lets this very message be sent again: a rpc that is IDEMPOTENT because of its request id is not
 /// where the message carries none.
-fn is_repeatable(method: &Method, frame: &Bytes) -> bool {
+pub(super) fn is_repeatable(method: &Method, frame: &Bytes) -> bool {
     match method.idempotency {
         Idempotency::NoSideEffects => true,
         Idempotency::Idempotent => method.request_id.is_none_or(|field| carries(frame, field)),
@@ -204,9 +243,26 @@ mod tests {
 
     #[test]
     fn waits_grow_and_end_and_the_server_s_wish_comes_first() {
-        assert!(waiting(1, None).unwrap() <= Duration::from_millis(240));
-        assert!(waiting(2, None).unwrap() >= Duration::from_millis(320));
-        assert_eq!(waiting(3, None), None);
-        assert_eq!(waiting(1, Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
+        assert!(waiting(1, Pushback::None).unwrap() <= Duration::from_millis(240));
+        assert!(waiting(2, Pushback::None).unwrap() >= Duration::from_millis(320));
+        assert_eq!(waiting(3, Pushback::None), None);
+        assert_eq!(waiting(1, Pushback::After(Duration::from_secs(7))), Some(Duration::from_secs(7)));
+        assert_eq!(waiting(1, Pushback::Never), None);
+    }
+
+    #[test]
+    fn a_pushback_that_is_no_number_of_milliseconds_means_never() {
+        for (value, expected) in [
+            (None, Pushback::None),
+            (Some("20"), Pushback::After(Duration::from_millis(20))),
+            (Some("-1"), Pushback::Never),
+            (Some("soon"), Pushback::Never),
+        ] {
+            let mut response = Response::new(Body::empty());
+            if let Some(value) = value {
+                response.headers_mut().insert("grpc-retry-pushback-ms", HeaderValue::from_static(value));
+            }
+            assert_eq!(pushback(&response), expected, "{value:?}");
+        }
     }
 }

@@ -63,10 +63,18 @@ fn lasting(duration: Duration) -> prost_types::Duration {
     duration.try_into().unwrap_or_default()
 }
 
-/// How peers are asked. Without a breaker, which would go on saying DOWN for a minute after a peer is back; one small
-/// question at a time does an ill peer no harm.
+/// How peers are asked. Without a breaker, which would go on saying DOWN for a minute after a peer is back, and without
+/// waits between attempts to connect; one small question at a time does an ill peer no harm.
 pub(super) fn settings() -> CallSettings {
-    CallSettings { default_deadline: PEER_PATIENCE, breaker_failures: u32::MAX, ..CallSettings::default() }
+    CallSettings {
+        default_deadline: PEER_PATIENCE,
+        // Twice within the time.
+        connect_timeout: PEER_PATIENCE * 4 / 9,
+        breaker_failures: u32::MAX,
+        longest_wait: Duration::ZERO,
+        connections: 1,
+        ..CallSettings::default()
+    }
 }
 
 /// Asks a peer whether it is ready, a second time where it could not be heard: the connection may have been an old one,

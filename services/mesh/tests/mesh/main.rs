@@ -13,6 +13,7 @@
 
 mod house;
 mod line;
+mod proxy;
 mod stub;
 
 mod deadlines;
@@ -24,6 +25,7 @@ mod status;
 
 mod balancing;
 mod breaker;
+mod endpoints;
 mod hops;
 mod retries;
 

@@ -30,6 +30,8 @@ pub(crate) struct Seen {
     pub(crate) request_id: Option<String>,
     /// `x-trivet-tenant` as it came.
     pub(crate) tenant: Option<String>,
+    /// `grpc-previous-rpc-attempts` as it came.
+    pub(crate) previous_attempts: Option<String>,
     /// What the serving stack made of it.
     pub(crate) context: Context,
 }
@@ -108,9 +110,9 @@ impl Stub {
         let header = |name| request.metadata().get(name).map(|value| value.to_str().unwrap().to_owned());
         let timeout = header("grpc-timeout").map(|value| read_timeout(&value));
         let (traceparent, request_id) = (header("traceparent"), header("x-request-id"));
-        let tenant = header("x-trivet-tenant");
+        let (tenant, previous_attempts) = (header("x-trivet-tenant"), header("grpc-previous-rpc-attempts"));
         let (context, message) = open(request)?;
-        let seen = Seen { rpc, timeout, traceparent, request_id, tenant, context: context.clone() };
+        let seen = Seen { rpc, timeout, traceparent, request_id, tenant, previous_attempts, context: context.clone() };
         self.0.seen.send_modify(|all| all.push(seen));
         Ok((context, message))
     }

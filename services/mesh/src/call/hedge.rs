@@ -1,0 +1,139 @@
+//! Asks a second endpoint beside one that is slow, and takes whichever answer comes first (gRFC A6, "Hedging Policy", with
+//! one hedged attempt), out of the budget of retries.
+//!
+//! What may be sent twice is sent a second time once half of its time is gone: an endpoint that takes calls and never answers
+//! would leave none for another attempt. Where hedging is on, a read that takes longer than 95 of the last hundred of its rpc
+//! is, too.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::future::{Either, select};
+use http::Request;
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
+use opentelemetry::KeyValue;
+use tokio::time::Instant;
+use tonic::{Status, body::Body};
+use trivet_proto::{Idempotency, Method};
+
+use super::{
+    attempt::is_illness,
+    balance::lock,
+    budget::Budget,
+    deadline::CallDeadline,
+    retry::{REPLAY_BYTES, is_repeatable},
+};
+use crate::{
+    Telemetry,
+    stack::{Next, Reply, Stage},
+    telemetry::code_of,
+};
+
+/// Answers that are remembered of each rpc, and how many there must be before one can be called slow.
+const REMEMBERED: usize = 100;
+const ENOUGH: usize = 20;
+/// With less time than this, half of it is no fair trial.
+const FAIR: Duration = Duration::from_secs(1);
+
+/// How long the last answers of each rpc took.
+type Times = Arc<Mutex<HashMap<&'static str, VecDeque<Duration>>>>;
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Hedge {
+    /// Where hedging is on.
+    times: Option<Times>,
+    telemetry: Arc<Telemetry>,
+    budget: Budget,
+}
+
+impl Hedge {
+    pub(super) fn new(on: bool, telemetry: Arc<Telemetry>, budget: Budget) -> Self {
+        Self { times: on.then(Times::default), telemetry, budget }
+    }
+
+    /// When a second endpoint is asked.
+    fn when(&self, method: &Method, deadline: Option<Instant>) -> Option<Instant> {
+        let now = Instant::now();
+        let half = deadline.map(|deadline| deadline.saturating_duration_since(now) / 2).filter(|half| *half >= FAIR);
+        let slow = self.slow(method);
+        half.into_iter().chain(slow).min().map(|wait| now + wait)
+    }
+
+    /// What only five of a hundred reads take longer than.
+    fn slow(&self, method: &Method) -> Option<Duration> {
+        let times = lock(self.times.as_ref()?);
+        let times = times.get(method.path).filter(|times| times.len() >= ENOUGH)?;
+        let mut sorted: Vec<Duration> = times.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() * 95 / 100).copied()
+    }
+
+    fn answered(&self, method: &Method, took: Duration) {
+        let Some(times) = self.times.as_ref().filter(|_| method.idempotency == Idempotency::NoSideEffects) else {
+            return;
+        };
+        let mut times = lock(times);
+        let times = times.entry(method.path).or_default();
+        if times.len() == REMEMBERED {
+            times.pop_front();
+        }
+        times.push_back(took);
+    }
+}
+
+impl Stage<Status> for Hedge {
+    async fn run(self, request: Request<Body>, next: impl Next<Status>) -> Reply<Status> {
+        let method = trivet_proto::method(request.uri().path()).filter(|method| method.unary);
+        // What retries hand over whole is here already.
+        let size = request.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
+        let small = size.is_some_and(|size| size <= REPLAY_BYTES);
+        let Some(method) = method.filter(|_| small) else { return next.go(request).await };
+        let began = Instant::now();
+        let (parts, body) = request.into_parts();
+        let message = body.collect().await?.to_bytes();
+        let request = || Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
+        let deadline = parts.extensions.get().map(|CallDeadline(deadline)| *deadline);
+        let when = self.when(method, deadline).filter(|_| is_repeatable(method, &message));
+        let reply = match when {
+            None => next.go(request()).await,
+            Some(when) => {
+                let mut first = std::pin::pin!(next.clone().go(request()));
+                match tokio::time::timeout_at(when, first.as_mut()).await {
+                    Ok(reply) => reply,
+                    Err(_) if !self.budget.allows() => first.await,
+                    Err(_) => {
+                        let what = [KeyValue::new("rpc.method", method.path.trim_start_matches('/'))];
+                        self.telemetry.client_hedges.add(1, &what);
+                        either(first, std::pin::pin!(next.go(request()))).await
+                    }
+                }
+            }
+        };
+        if is_well(&reply) {
+            self.answered(method, began.elapsed());
+        }
+        reply
+    }
+}
+
+/// The first good answer; where neither is good, the later.
+async fn either(
+    first: impl Future<Output = Reply<Status>> + Unpin,
+    second: impl Future<Output = Reply<Status>> + Unpin,
+) -> Reply<Status> {
+    match select(first, second).await {
+        Either::Left((reply, _)) | Either::Right((reply, _)) if is_well(&reply) => reply,
+        Either::Left((_, second)) => second.await,
+        Either::Right((_, first)) => first.await,
+    }
+}
+
+/// Whether a reply says something of what was asked for, be it a refusal.
+fn is_well(reply: &Reply<Status>) -> bool {
+    reply.as_ref().is_ok_and(|response| !is_illness(code_of(response)))
+}
