@@ -21,7 +21,10 @@ use crate::{
     Background, CallSettings, Clock, Target, Telemetry, admin,
     events::{self, EventSettings, Events},
     health::{HealthService, Life, Phase},
-    serve::{self, Serving, Streams, accept::Ending},
+    serve::{
+        self, FaultFault, Faults, Serving, Streams,
+        accept::{Ending, Limits},
+    },
     status,
     store::{Location, Migration, Store, StoreError},
 };
@@ -55,6 +58,12 @@ pub struct ServerSettings {
     pub announce_ms: u64,
     /// How long calls under way may then take before they are cut off, in milliseconds.
     pub grace_ms: u64,
+    /// How old a connection gets before its caller is asked to open another one, in milliseconds, give or take a tenth, so
+    /// that load spreads over replicas that came later. Calls under way on it have `grace_ms` to end. 0: no age is too old.
+    pub connection_age_ms: u64,
+    /// What goes wrong on purpose, to see what callers make of it: `Deduct=abort:UNAVAILABLE@10,GetAccount=delay:250@50`
+    /// refuses 10 of a hundred calls and holds up 50 for 250 ms; `*` is every rpc. Not for production.
+    pub faults: String,
 }
 
 impl Default for ServerSettings {
@@ -66,6 +75,8 @@ impl Default for ServerSettings {
             deadline_ms: 15_000,
             announce_ms: 5_000,
             grace_ms: 20_000,
+            connection_age_ms: 1_800_000,
+            faults: String::new(),
         }
     }
 }
@@ -137,6 +148,9 @@ pub enum StartError {
     /// The bus that the settings name cannot be one.
     #[error("events.nats_url cannot be used: {0}")]
     Events(String),
+    /// Faults on purpose that cannot be read.
+    #[error("server.faults cannot be used: {0}")]
+    Faults(#[from] FaultFault),
     /// Reflection cannot be built from the contract.
     #[error("the contract cannot be reflected")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -145,6 +159,7 @@ pub enum StartError {
 /// A process whose ports are bound and which does nothing yet.
 pub struct Bound {
     plan: Plan,
+    faults: Faults,
     admin: TcpListener,
     listeners: Vec<TcpListener>,
 }
@@ -173,13 +188,17 @@ impl Plan {
         if !host.is_loopback() && !self.server.insecure {
             return Err(StartError::Insecure(host));
         }
+        let faults: Faults = self.server.faults.parse()?;
+        if !faults.is_empty() {
+            warn!("Calls go wrong on purpose: {faults} (server.faults)");
+        }
         let admin = bind("the admin port", host, self.server.admin_port, "server.admin_port").await?;
         let mut listeners = Vec::new();
         for placement in &self.placements {
             let name = placement.role.name;
             listeners.push(bind(name, host, placement.port, &format!("{name}.port")).await?);
         }
-        Ok(Bound { plan: self, admin, listeners })
+        Ok(Bound { plan: self, faults, admin, listeners })
     }
 }
 
@@ -198,10 +217,11 @@ impl Bound {
     /// Opens the stores, starts the roles and becomes ready. A database that does not answer is waited for, with
     /// readiness NOT_SERVING; dropping the future gives up.
     pub async fn start(self) -> Result<Running, StartError> {
-        let Self { plan, admin, listeners } = self;
+        let Self { plan, faults, admin, listeners } = self;
         let began = Instant::now();
         let life = Life::default();
         let ending = Ending::default();
+        let limits = Limits::of(&plan.server);
         let (admin_end, tasks) = (CancellationToken::new(), TaskTracker::new());
         let background = Background::default();
         // Whatever was begun ends with a start that fails or is given up.
@@ -243,8 +263,8 @@ impl Bound {
             events.add(name, &store, std::mem::take(&mut services.handlers));
             let routes = with_health_and_reflection(services, &life)?;
             let default_deadline = Duration::from_millis(plan.server.deadline_ms);
-            let serving = Serving { role: name, telemetry, clock, default_deadline };
-            tasks.spawn(serve::accept::accept(listener, serve::stack(&serving, routes), ending.clone()));
+            let serving = Serving { role: name, telemetry, clock, default_deadline, faults: faults.clone() };
+            tasks.spawn(serve::accept::accept(listener, serve::stack(&serving, routes), limits, ending.clone()));
         }
         events.start(&background);
         life.enter(Phase::Serving);

@@ -3,7 +3,9 @@
 pub(crate) mod accept;
 mod complete;
 mod deadline;
+mod fault;
 mod identity;
+mod limit;
 mod metrics;
 mod shape;
 mod streams;
@@ -19,6 +21,7 @@ use crate::{Telemetry, stack::stage};
 
 pub(crate) use complete::ended;
 pub(crate) use deadline::{GRPC_TIMEOUT, write as write_timeout};
+pub use fault::{FaultFault, Faults};
 pub(crate) use identity::TENANT;
 pub use streams::{Answers, Streams};
 pub(crate) use trace::REQUEST_ID;
@@ -39,6 +42,8 @@ pub(crate) struct Serving {
     pub(crate) clock: crate::Clock,
     /// How long a call may take whose caller does not say.
     pub(crate) default_deadline: Duration,
+    /// What goes wrong on purpose.
+    pub(crate) faults: Faults,
 }
 
 /// The whole way of a request through the process.
@@ -59,7 +64,11 @@ pub(crate) fn stack(
         .layer(stage(deadline::Deadline { default: serving.default_deadline }))
         // Who calls. For now the tenant alone; workload certificates and API keys belong here.
         .layer(stage(identity::Identity))
-        // (Here: allow, the policy by method and identity. Then: limit, rates and adaptive concurrency.)
+        // (Here: allow, the policy by method and identity, and rates by identity.)
+        // What is too much to be done in time is refused at once.
+        .layer(stage(limit::Limit::default()))
+        // What goes wrong on purpose, where the settings say so.
+        .layer(stage(fault::Inject(serving.faults.clone())))
         // A panic becomes INTERNAL, and every error gets its reason and its request id.
         .layer(stage(complete::Complete))
         // The handlers, health and reflection.

@@ -65,6 +65,9 @@ impl Config {
         if !(0.0..=1.0).contains(&self.telemetry.sample_ratio) {
             faults.push(format!("telemetry.sample_ratio is {}, it must be 0 to 1", self.telemetry.sample_ratio));
         }
+        if let Err(fault) = self.server.faults.parse::<mesh::Faults>() {
+            faults.push(format!("server.faults: {fault}"));
+        }
         faults.extend(self.event_faults());
         if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
     }

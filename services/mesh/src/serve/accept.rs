@@ -26,6 +26,8 @@ use tonic::body::Body;
 use tower::{Service, ServiceBuilder};
 use tracing::{debug, warn};
 
+use crate::{ServerSettings, socket::Counted};
+
 /// Connections at once. More wait in the listener's queue: each costs a socket and some tens of kilobytes.
 const CONNECTIONS: usize = 8_192;
 /// Requests at once on one connection: hyper's default, which tonic unsets.
@@ -44,6 +46,8 @@ const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a connection that never asked for anything may hold up a drain.
 const SILENT_GRACE: Duration = Duration::from_secs(1);
+/// Bytes that every connection of HTTP/2 begins with (RFC 9113, section 3.4).
+const PREFACE: u64 = 24;
 /// When accepting fails (out of file descriptors, mostly), trying again at once would only spin.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
@@ -58,8 +62,33 @@ pub(crate) struct Ending {
     pub(crate) connections: TaskTracker,
 }
 
+/// How long a connection may take, and live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// How old it gets, give or take a tenth; `None`: as old as it likes.
+    age: Option<Duration>,
+    /// How long calls may take that are under way when it is too old.
+    grace: Duration,
+}
+
+impl Limits {
+    pub(crate) fn of(settings: &ServerSettings) -> Self {
+        let age = (settings.connection_age_ms > 0).then(|| Duration::from_millis(settings.connection_age_ms));
+        Self { age, grace: Duration::from_millis(settings.grace_ms) }
+    }
+
+    /// Waits until a connection that is opened now is too old.
+    async fn too_old(self) {
+        match self.age {
+            // Not all of those that were opened together at once.
+            Some(age) => tokio::time::sleep(age * rand::random_range(90..=110_u32) / 100).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Accepts connections until told to drain.
-pub(crate) async fn accept<S>(listener: TcpListener, service: S, ending: Ending)
+pub(crate) async fn accept<S>(listener: TcpListener, service: S, limits: Limits, ending: Ending)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -76,7 +105,7 @@ where
         };
         match accepted {
             Ok((socket, peer)) => {
-                let connection = connection(socket, peer, service.clone(), ending.clone());
+                let connection = connection((socket, peer), service.clone(), limits, ending.clone());
                 ending.connections.spawn(async move {
                     let _place = place;
                     connection.await;
@@ -90,7 +119,7 @@ where
     }
 }
 
-async fn connection<S>(socket: TcpStream, peer: SocketAddr, service: S, ending: Ending)
+async fn connection<S>((socket, peer): (TcpStream, SocketAddr), service: S, limits: Limits, ending: Ending)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -99,22 +128,36 @@ where
         debug!(error = %error, "The connection from {peer} was gone before it began");
         return;
     }
-    // hyper waits for ever for a preface that does not come, drain or not.
-    if tokio::time::timeout(HANDSHAKE, socket.peek(&mut [0])).await.is_err() {
-        return debug!("The connection from {peer} said nothing");
-    }
+    let (socket, heard) = Counted::new(socket);
     let spoke = Arc::new(AtomicBool::new(false));
-    let heard = Arc::clone(&spoke);
+    let asked = Arc::clone(&spoke);
     let service = ServiceBuilder::new()
         .map_request(move |request: Request<Incoming>| {
-            heard.store(true, Ordering::Relaxed);
+            asked.store(true, Ordering::Relaxed);
             request.map(Body::new)
         })
         .service(service);
     let connection = settings().serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
+    // hyper waits for ever for a preface that does not come, drain or not.
+    let no_preface = async {
+        if tokio::time::timeout(HANDSHAKE, heard.at_least(PREFACE)).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = no_preface => return debug!("The connection from {peer} does not speak HTTP/2"),
+        () = limits.too_old() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = tokio::time::sleep(limits.grace) => {
+                    return debug!("The connection from {peer} was too old, and was ended with calls under way");
+                }
+                () = ending.force.cancelled() => return warn!("The connection from {peer} was ended with calls under way"),
+            }
+        }
         () = ending.drain.cancelled() => {
             connection.as_mut().graceful_shutdown();
             // hyper waits for ever for the rest of a preface. Who has asked for nothing yet loses nothing.

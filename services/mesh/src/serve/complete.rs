@@ -51,6 +51,11 @@ pub(crate) fn refuse(context: &Context, refusal: Refusal) -> Response<Body> {
     completed(context, refusal.into()).into_http()
 }
 
+/// The same of any status, which gets a reason.
+pub(crate) fn refuse_with(context: &Context, status: Status) -> Response<Body> {
+    completed(context, reasoned(status)).into_http()
+}
+
 /// What ends a stream that has begun, as it goes over the wire: the stage saw no more than its beginning.
 pub(crate) fn ended(context: &Context, method: &str, status: Status) -> Status {
     let status = reasoned(status);

@@ -14,6 +14,7 @@
 mod house;
 mod line;
 mod proxy;
+mod raw;
 mod stub;
 
 mod deadlines;
@@ -23,10 +24,12 @@ mod serving;
 mod start;
 mod status;
 
+mod abuse;
 mod balancing;
 mod breaker;
 mod endpoints;
 mod hops;
+mod limits;
 mod retries;
 
 mod claim;
