@@ -14,7 +14,10 @@ mod sitting;
 mod tests;
 mod told;
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::time::Instant;
 
@@ -81,6 +84,30 @@ enum Work {
 pub(super) struct Shared {
     lookout: Lookout,
     clock: Clock,
+    tried: Tried,
+}
+
+/// The transactions that a unit of work tried to write: where the outcome was unclear and it begins anew, an answer that is
+/// found may be its own. A clone is for one unit of work.
+#[derive(Debug, Default)]
+pub(super) struct Tried(Mutex<HashSet<String>>);
+
+impl Clone for Tried {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Tried {
+    /// Notes a transaction that is about to be written.
+    fn note(&self, transaction_id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(transaction_id.to_owned());
+    }
+
+    /// Whether it was this unit of work that wrote it.
+    fn is_own(&self, transaction_id: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(transaction_id)
+    }
 }
 
 /// Where orders are handed in. Cheap to clone.
@@ -96,7 +123,7 @@ pub(crate) struct Books {
 impl Books {
     /// The books of this service, with somebody at work on them.
     pub(crate) fn new(store: &Store, clock: &Clock, background: &Background, telemetry: &Arc<Telemetry>) -> Self {
-        let shared = Shared { lookout: Lookout::default(), clock: clock.clone() };
+        let shared = Shared { lookout: Lookout::default(), clock: clock.clone(), tried: Tried::default() };
         let alone: coalesce::AtOnce<_, _, _> =
             |batch, connections| Box::pin(carry::carry_out_alone(batch, connections));
         let together: coalesce::Together<_, _, _> = |batch, transaction| Box::pin(carry::carry_out(batch, transaction));

@@ -13,7 +13,7 @@ use mesh::{
     store::{Connections, Transaction, Writes},
 };
 
-use super::{Decided, Item, Order, Posted, Refused, Shared, Stopped, Work, orders::Needs, sitting::Sitting};
+use super::{Decided, Item, Order, Posted, Refused, Shared, Stopped, Tried, Work, orders::Needs, sitting::Sitting};
 use crate::{
     charge, hold,
     ledger::{self, WalletKey},
@@ -30,13 +30,13 @@ pub(super) async fn carry_out(
     let mut sitting = Sitting::new(&shared.clock);
     know(&mut sitting, items, transaction).await?;
     let seen = shared.lookout.seen_all::<Posted, Refused>(transaction, &claims).await?;
-    let mut desk = Desk::new(seen);
+    let mut desk = Desk::new(seen, &shared.tried);
     let mut decided = Vec::with_capacity(items.len());
     for item in items {
         decided.push(desk.decide(item, &mut sitting)?);
     }
     let mut writes = Writes::new(transaction);
-    write(&mut writes, sitting, desk.kept())?;
+    write(&mut writes, sitting, &desk.kept())?;
     shared.lookout.learn(writes.run(transaction).await)?;
     Ok(decided)
 }
@@ -63,7 +63,7 @@ pub(super) async fn carry_out_alone(
     let mut sitting = Sitting::new(&shared.clock);
     sitting.wallets.insert(key.clone(), wallet.clone());
     let seen = shared.lookout.seen_all::<Posted, Refused>(connection, &[claim]).await?;
-    let mut desk = Desk::new(seen);
+    let mut desk = Desk::new(seen, &shared.tried);
     let decided = desk.decide(item, &mut sitting)?;
     let kept = desk.kept();
     if kept.is_empty() {
@@ -71,7 +71,7 @@ pub(super) async fn carry_out_alone(
         return Ok(None);
     }
     let mut writes = ledger::while_same(&key, &wallet)?;
-    write(&mut writes, sitting, kept)?;
+    write(&mut writes, sitting, &kept)?;
     if writes.run_alone(connection).await? {
         return Ok(Some(vec![decided]));
     }
@@ -137,14 +137,15 @@ async fn know(sitting: &mut Sitting, items: &[Arc<Item>], transaction: &Transact
 struct Desk<'b> {
     /// What was answered to each request before this batch.
     seen: std::vec::IntoIter<Option<Seen<Posted, Refused>>>,
+    tried: &'b Tried,
     /// What was answered to requests of this batch.
     first: HashMap<(&'b Tenant, &'b RequestId), usize>,
     kept: Vec<(&'b Claim, Decision<Posted, Refused>)>,
 }
 
 impl<'b> Desk<'b> {
-    fn new(seen: Vec<Option<Seen<Posted, Refused>>>) -> Self {
-        Self { seen: seen.into_iter(), first: HashMap::new(), kept: Vec::new() }
+    fn new(seen: Vec<Option<Seen<Posted, Refused>>>, tried: &'b Tried) -> Self {
+        Self { seen: seen.into_iter(), tried, first: HashMap::new(), kept: Vec::new() }
     }
 
     /// What was decided now and is to be kept.
@@ -200,7 +201,9 @@ impl<'b> Desk<'b> {
         sitting: &mut Sitting,
     ) -> Result<(Decision<Posted, Refused>, bool), StoreError> {
         if let Some(seen) = seen {
-            return Ok((seen.decision(), true));
+            let decision = seen.decision();
+            let own = decision.as_ref().is_ok_and(|posted| self.tried.is_own(&posted.transaction_id));
+            return Ok((decision, !own));
         }
         if let Some((earlier, decision)) = self.first.get(&claim.id()).and_then(|place| self.kept.get(*place)) {
             return Ok(match claim.differs_from(earlier) {
@@ -209,6 +212,9 @@ impl<'b> Desk<'b> {
             });
         }
         let decision = order.carry_out(tenant, sitting)?;
+        if let Ok(posted) = &decision {
+            self.tried.note(&posted.transaction_id);
+        }
         self.first.insert(claim.id(), self.kept.len());
         self.kept.push((claim, decision.clone()));
         Ok((decision, false))
@@ -224,9 +230,9 @@ fn is_forgotten(refusal: bool) -> bool {
 fn write(
     writes: &mut Writes,
     sitting: Sitting,
-    kept: Vec<(&Claim, &Decision<Posted, Refused>)>,
+    kept: &[(&Claim, &Decision<Posted, Refused>)],
 ) -> Result<(), StoreError> {
-    claim::keep_all(writes, sitting.now, &kept)?;
+    claim::keep_all(writes, sitting.now, kept)?;
     let (wallets, written) = (sitting.wallets, sitting.written);
     ledger::insert(writes, &written.changes)?;
     ledger::update_wallets(writes, written.wallets.iter().filter_map(|key| Some((key, wallets.get(key)?))))?;
