@@ -31,8 +31,8 @@ const LEAST: u32 = 20;
 const MOST: u32 = 2_000;
 /// What reads leave to others, as a part of the limit: one in so many.
 const ROOM: u32 = 5;
-/// How long a call may take on average before there is too much of it.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a call may take on average before there is too much of it: a tenth of the time that callers of the mesh have.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// And how many times as long as when little is going on.
 const SLOWER: u32 = 2;
 /// The limit is set anew this often, if there were so many calls.
@@ -159,7 +159,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    const SLOW: Duration = Duration::from_millis(400);
+    const SLOW: Duration = Duration::from_millis(1_600);
     const QUICK: Duration = Duration::from_millis(5);
 
     /// Has the gate see this many windows of such calls.
@@ -206,7 +206,7 @@ mod tests {
     fn what_takes_longer_with_more_of_it_is_let_be_while_nobody_waits_for_long() {
         let gate = Gate::default();
         see(&gate, 50, Duration::from_millis(1), 1);
-        see(&gate, 50, Duration::from_millis(200), 1_024);
+        see(&gate, 50, Duration::from_millis(900), 1_024);
         assert_eq!(limit(&gate), MOST);
     }
 
