@@ -152,7 +152,7 @@ struct Broken {
 
 impl Broken {
     async fn start(databases: Databases) -> Self {
-        let process = Process::serve("all", &databases, &[]).await;
+        let process = Process::serve("all", &databases, &[("server.announce_ms", "0")]).await;
         let mut accounts = AccountServiceClient::new(channel(process.addresses["account"]));
         for user in ["ada", "bob"] {
             accounts.ensure_account(person(user)).await.unwrap();

@@ -16,8 +16,6 @@ use mesh::{
     store::sql,
 };
 use sea_orm::ConnectionTrait as _;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-use tempfile::TempDir;
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 use tracing_subscriber::{Layer, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -40,6 +38,8 @@ use trivet_proto::{
     },
 };
 
+pub(crate) use crate::databases::Databases;
+
 /// Nothing here takes longer, unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -47,68 +47,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 #[allow(clippy::disallowed_methods, reason = "tests are steered by the environment")]
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// Databases that nothing has touched, gone when the test is done.
-pub(crate) enum Databases {
-    Sqlite(TempDir),
-    Postgres { server: String, name: String },
-}
-
-impl Databases {
-    pub(crate) fn sqlite() -> Self {
-        Self::Sqlite(tempfile::tempdir().unwrap())
-    }
-
-    /// A fresh database on the server of `TRIVET_TEST_POSTGRES_URL`; `None` where there is none.
-    pub(crate) async fn postgres() -> Option<Self> {
-        let Some(server) = variable("TRIVET_TEST_POSTGRES_URL") else {
-            static SAID: Once = Once::new();
-            // Past the capture of a passing test's output: who runs the tests must hear of it.
-            SAID.call_once(|| {
-                let left_out = "left out on PostgreSQL: TRIVET_TEST_POSTGRES_URL is not set";
-                writeln!(std::io::stderr(), "{left_out}").unwrap();
-            });
-            return None;
-        };
-        Some(Self::on(&server).await)
-    }
-
-    /// A fresh database on this server.
-    pub(crate) async fn on(server: &str) -> Self {
-        let name = format!("trivet_test_{}", mesh::id::fresh("db", &Clock::system()));
-        let mut connection = PgConnection::connect(server).await.unwrap();
-        connection.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
-        Self::Postgres { server: server.to_owned(), name }
-    }
-
-    /// The settings that make a house of these databases.
-    pub(crate) fn settings(&self) -> Vec<(String, String)> {
-        match self {
-            Self::Sqlite(folder) => vec![("data_dir".to_owned(), folder.path().display().to_string())],
-            Self::Postgres { server, name } => {
-                let (base, _) = server.rsplit_once('/').unwrap();
-                let url = |role: RoleName| (format!("{}.database_url", role.as_str()), format!("{base}/{name}"));
-                RoleName::ALL.map(url).to_vec()
-            }
-        }
-    }
-
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "sqlite",
-            Self::Postgres { .. } => "postgres",
-        }
-    }
-
-    /// Says, for whoever counts, that a test ran on this database; and takes the database away.
-    pub(crate) async fn done(self) {
-        record(self.kind());
-        if let Self::Postgres { server, name } = self {
-            let mut connection = PgConnection::connect(&server).await.unwrap();
-            connection.execute(AssertSqlSafe(format!("drop database {name} with (force)"))).await.unwrap();
-        }
-    }
 }
 
 /// Says, for whoever counts, what a test ran on.
@@ -287,7 +225,7 @@ pub(crate) async fn on_every_store_with_a_held_clock(test: impl AsyncFn(&House, 
 }
 
 async fn on_every_store_by(clock: fn() -> Clock, test: impl AsyncFn(&House, &Clock)) {
-    let stores = [Some(Databases::sqlite()), Databases::postgres().await];
+    let stores = [Some(Databases::sqlite()), Databases::furnished().await];
     for databases in stores.into_iter().flatten() {
         let clock = clock();
         let house = House::start_by(clock.clone(), config(&databases, &[]), &RoleName::ALL).await;

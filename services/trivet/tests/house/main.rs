@@ -9,6 +9,7 @@
     clippy::as_conversions
 )]
 
+mod databases;
 mod harness;
 
 mod accounts;
@@ -29,9 +30,11 @@ mod event_service;
 mod events;
 mod events_command;
 mod flow;
+mod garbage;
 mod holds;
 mod kills;
 mod ledger;
+mod metrics;
 mod model;
 mod organizations;
 mod overview;

@@ -10,6 +10,8 @@
     dead_code
 )]
 
+#[path = "../house/databases.rs"]
+mod databases;
 #[path = "../house/harness.rs"]
 mod harness;
 #[path = "../house/model.rs"]
@@ -104,7 +106,7 @@ async fn whoever_checks_the_books_notices_every_protection_that_is_missing() {
     for kind in [Some(Databases::sqlite()), Databases::postgres().await].into_iter().flatten() {
         let replicas = matches!(kind, Databases::Postgres { .. });
         kind.done().await;
-        let fresh = async || if replicas { Databases::postgres().await.unwrap() } else { Databases::sqlite() };
+        let fresh = async || if replicas { Databases::furnished().await.unwrap() } else { Databases::sqlite() };
         let databases = fresh().await;
         check(&databases).await.expect("all is well while nothing is missing");
         databases.done().await;
