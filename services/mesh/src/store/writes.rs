@@ -14,8 +14,13 @@ pub struct Writes {
     parts: Vec<Part>,
     /// On PostgreSQL, of all parts.
     values: Vec<Value>,
-    /// How many rows must be as they were for anything to be written, where that is asked.
-    guarded: Option<usize>,
+    guard: Option<Guard>,
+}
+
+/// A look whether rows are as they were; without it nothing is written.
+struct Guard {
+    text: String,
+    rows: usize,
 }
 
 struct Part {
@@ -33,7 +38,7 @@ impl Writes {
     /// Nothing yet, for a database of this connection's kind.
     pub fn new(connection: &impl ConnectionTrait) -> Self {
         let backend = connection.get_database_backend();
-        Self { backend, parts: Vec::new(), values: Vec::new(), guarded: None }
+        Self { backend, parts: Vec::new(), values: Vec::new(), guard: None }
     }
 
     /// Nothing yet, to be written where `same` finds each of these rows as it was, and keeps it from changing: a `select`
@@ -43,10 +48,9 @@ impl Writes {
         rows: Rows<WIDTH>,
         same: impl FnOnce(&str) -> String,
     ) -> Result<Self, StoreError> {
-        let (backend, mut values, guarded) = (DbBackend::Postgres, Vec::new(), rows.len());
-        let table = rows.bind_for(backend, "k", &mut values)?;
-        let parts = vec![Part::new(same(&table), guarded, StoreError::Impossible("a guard is no part"))];
-        Ok(Self { backend, parts, values, guarded: Some(guarded) })
+        let (backend, mut values, count) = (DbBackend::Postgres, Vec::new(), rows.len());
+        let guard = Guard { text: same(&rows.bind_for(backend, "k", &mut values)?), rows: count };
+        Ok(Self { backend, parts: Vec::new(), values, guard: Some(guard) })
     }
 
     /// Adds a statement that writes each of these rows: it is given their columns' names and the table to select them
@@ -79,25 +83,22 @@ impl Writes {
     /// What must hold for a further part to write, where that is not found out afterwards: the first one that all rows of
     /// the guard are as they were, the others that the first one wrote all of its own.
     fn condition(&self) -> Option<String> {
-        let guarded = self.guarded?;
-        let (name, rows) = match self.parts.get(1) {
-            None => (GUARD.to_owned(), guarded),
-            Some(first) => (Part::name(1), first.rows),
-        };
-        Some(format!("(select count(*) from {name}) = {rows}"))
+        let guard = self.guard.as_ref()?;
+        Some(match self.parts.first() {
+            None => format!("{} = {}", count(GUARD), guard.rows),
+            Some(first) => format!("{} = {}", count(&part(0)), first.rows),
+        })
     }
 
     /// Writes it all. Where a part wrote less than it should have, the transaction is not to be committed.
     pub async fn run(self, transaction: &Transaction) -> Result<(), StoreError> {
-        if self.backend == DbBackend::Postgres && self.parts.len() > 1 {
+        if self.backend == DbBackend::Postgres && !self.parts.is_empty() {
             let counts = self.counts(transaction, "").await?;
             return self.parts.into_iter().zip(counts).try_for_each(|(part, written)| part.wrote(written));
         }
         for part in self.parts {
-            // The only part has all of the values on PostgreSQL.
-            let values = if self.values.is_empty() { part.values.clone() } else { self.values.clone() };
-            let written = transaction.execute_raw(sql(transaction, &part.text, values)).await?.rows_affected();
-            part.wrote(written)?;
+            let statement = sql(transaction, &part.text, part.values.clone());
+            part.wrote(transaction.execute_raw(statement).await?.rows_affected())?;
         }
         Ok(())
     }
@@ -106,48 +107,31 @@ impl Writes {
     /// or the first part could not write all of its rows: nothing was written. The first part must be of one row, for
     /// then it writes all of them or none.
     pub async fn run_alone(self, connection: &Connections) -> Result<bool, StoreError> {
-        let (Some(guarded), Some(first)) = (self.guarded, self.parts.get(1)) else {
-            return Err(StoreError::Impossible("what is not guarded was to be written alone"));
-        };
-        if first.rows != 1 {
-            return Err(StoreError::Impossible("the first part of what is written alone has more than one row"));
+        if self.guard.is_none() || self.parts.first().is_none_or(|first| first.rows != 1) {
+            return Err(StoreError::Impossible("what is written alone needs a guard and a first part of one row"));
         }
         // What else falls short ends the statement, and with it all that it wrote.
-        let rest = self
-            .parts
-            .iter()
-            .enumerate()
-            .skip(2)
-            .map(|(place, part)| format!("(select count(*) from {}) = {}", Part::name(place), part.rows));
-        let whole: Vec<String> = rest.collect();
-        let whole = if whole.is_empty() { "true".to_owned() } else { whole.join(" and ") };
-        let name = Part::name(1);
-        let check = format!(", 1 / case when (select count(*) from {name}) = 0 or ({whole}) then 1 else 0 end");
+        let rest = self.parts.iter().enumerate().skip(1);
+        let whole: String = rest.map(|(place, rest)| format!(" and {} = {}", count(&part(place)), rest.rows)).collect();
+        let first = count(&part(0));
+        let check = format!(", 1 / case when {first} = 0 or ({first} = 1{whole}) then 1 else 0 end");
         let counts = self.counts(connection, &check).await.map_err(|error| match error {
             // It may have been carried out, and is its own commit.
             StoreError::Unavailable(cause) => StoreError::OutcomeUnknown(cause),
             other => other,
         })?;
-        let mut counts = counts.into_iter().map(usize::try_from);
-        Ok(counts.next() == Some(Ok(guarded)) && counts.next() == Some(Ok(1)))
+        // Where the guard found less, the first part wrote nothing.
+        Ok(counts.first() == Some(&1))
     }
 
     /// Sends all parts as one statement; says how many rows each wrote.
     async fn counts(&self, connection: &impl ConnectionTrait, check: &str) -> Result<Vec<u64>, StoreError> {
-        let guarded = self.guarded.is_some();
-        let part = |(place, part): (usize, &Part)| {
-            if place == 0 && guarded {
-                return format!("{GUARD} as materialized ({})", part.text);
-            }
-            format!("{} as ({} returning 1)", Part::name(place), part.text)
-        };
-        let parts: Vec<String> = self.parts.iter().enumerate().map(part).collect();
-        let count = |place| {
-            let name = if place == 0 && guarded { GUARD.to_owned() } else { Part::name(place) };
-            format!("(select count(*) from {name})")
-        };
-        let counts: Vec<String> = (0..self.parts.len()).map(count).collect();
-        let text = format!("with {} select array[{}]{check}", parts.join(", "), counts.join(", "));
+        let guard = self.guard.iter().map(|guard| format!("{GUARD} as materialized ({})", guard.text));
+        let parts =
+            self.parts.iter().enumerate().map(|(place, it)| format!("{} as ({} returning 1)", part(place), it.text));
+        let with: Vec<String> = guard.chain(parts).collect();
+        let counts: Vec<String> = (0..self.parts.len()).map(|place| count(&part(place))).collect();
+        let text = format!("with {} select array[{}]{check}", with.join(", "), counts.join(", "));
         let row = connection.query_one_raw(sql(connection, &text, self.values.clone())).await?;
         let row = row.ok_or(StoreError::Impossible("a count has no row"))?;
         let counts: Vec<i64> = row.try_get_by_index(0)?;
@@ -155,13 +139,19 @@ impl Writes {
     }
 }
 
+/// The name of a part.
+fn part(place: usize) -> String {
+    format!("part{place}")
+}
+
+/// How many rows a part, or the guard, has.
+fn count(name: &str) -> String {
+    format!("(select count(*) from {name})")
+}
+
 impl Part {
     const fn new(text: String, rows: usize, short: StoreError) -> Self {
         Self { text, values: Vec::new(), rows, short }
-    }
-
-    fn name(place: usize) -> String {
-        format!("part{place}")
     }
 
     fn wrote(self, written: u64) -> Result<(), StoreError> {

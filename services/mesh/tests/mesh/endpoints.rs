@@ -54,6 +54,11 @@ async fn with_one_of_two_endpoints_that_takes_connections_and_says_nothing_no_ca
     .await;
     assert_eq!(failed, Vec::<String>::new());
     assert_eq!(stub.seen().len(), 16 * 50 * 2, "none was carried out twice");
+    for _ in 0..10 {
+        // Whoever knows neither yet may begin with either; what may do harm twice gets no second attempt beside it.
+        let mut account = caller(&[black_hole, alive], CallSettings::default());
+        assert_eq!(outcome(&account.update_account(update("ada")).await), "Ok");
+    }
 }
 
 #[tokio::test]
