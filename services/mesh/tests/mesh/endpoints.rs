@@ -118,6 +118,19 @@ fn count(stub: &Stub, rpc: &str) -> usize {
 }
 
 #[tokio::test]
+async fn what_may_do_harm_twice_is_sent_once_however_long_it_takes_and_a_read_is_sent_to_both() {
+    let stubs = [Stub::default(), Stub::default()];
+    let (_first, one) = house(&stubs[0]).await;
+    let (_second, other) = house(&stubs[1]).await;
+    let settings = CallSettings { default_deadline: Duration::from_secs(3), ..CallSettings::default() };
+    let (mut writer, mut reader) = (caller(&[one, other], settings), caller(&[one, other], settings));
+    let (write, read) = futures_util::join!(writer.update_account(update("held")), reader.get_account(get("held")));
+    assert!(outcome(&write).starts_with("DeadlineExceeded") && outcome(&read).starts_with("DeadlineExceeded"));
+    let sent = |rpc| stubs.iter().map(|stub| count(stub, rpc)).sum::<usize>();
+    assert_eq!((sent("UpdateAccount"), sent("GetAccount")), (1, 2));
+}
+
+#[tokio::test]
 async fn endpoints_that_are_told_later_get_calls_and_those_that_go_lose_none() {
     let stubs = [Stub::default(), Stub::default()];
     let (first, one) = house(&stubs[0]).await;
