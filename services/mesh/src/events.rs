@@ -60,7 +60,8 @@ pub(crate) use rpc::server;
 const LATE: Duration = Duration::from_mins(1);
 
 /// The tables behind it, in the order in which they came: migrations of every service, for it tells and hears.
-pub const MIGRATIONS: [Migration; 4] = [outbox::MIGRATION, outbox::ORDER, inbox::MIGRATION, letters::MIGRATION];
+pub const MIGRATIONS: [Migration; 5] =
+    [outbox::MIGRATION, outbox::ORDER, inbox::MIGRATION, letters::MIGRATION, outbox::POSITIONS];
 
 /// What makes events happen: a call, whose rows they are of, when, and in which trace.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use super::{
     flow::Pending,
 };
 pub(super) use changes::changes;
-pub(super) use schema::{MIGRATION, ORDER};
+pub(super) use schema::{MIGRATION, ORDER, POSITIONS};
 
 use crate::{
     Tenant, Time, id,

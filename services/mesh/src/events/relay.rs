@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{Clock, Context, Store, StoreError, Tenant, chain};
 
-/// Events told at once.
-const BATCH: u64 = 256;
+/// Events told at once: what comes in [`PAUSE_OF_ONE_WRITER`] on a busy day.
+const BATCH: u64 = 512;
 /// Aggregates that may wait without anything else being told: if there are more, it is the bus that takes nothing.
 const STUCK: usize = 16;
 /// How often it looks without having been woken.
@@ -31,6 +31,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// Looks begin at most this often unless the one before found as much as it takes: telling has its own commit, and one for
 /// each of a thousand commits a second would cost as much as they do.
 const PAUSE: Duration = Duration::from_millis(10);
+/// The same where there is one writer, whom calls wait for while it notes what was told.
+const PAUSE_OF_ONE_WRITER: Duration = Duration::from_millis(50);
 /// How many positions behind the last one a look begins that is not at all there is. What a transaction writes that takes
 /// so long that this is not enough waits for the next look at all, [`POLL`] at most.
 const BEHIND: i64 = 4_096;
@@ -68,6 +70,7 @@ impl Relay {
     pub(super) async fn run(&self) {
         let mut committed = self.store.committed();
         let mut failures = 0_u32;
+        let pause = if self.store.has_one_writer() { PAUSE_OF_ONE_WRITER } else { PAUSE };
         // Where a look begins that is not at all there is, and when the next one at all there is begins.
         let (mut near, mut whole) = (0, Instant::now());
         loop {
@@ -87,7 +90,7 @@ impl Relay {
             let trouble = match looked.map(|(pass, _)| pass) {
                 Ok(Pass::Full) => None,
                 Ok(Pass::Some) => {
-                    tokio::time::sleep_until(began + PAUSE).await;
+                    tokio::time::sleep_until(began + pause).await;
                     None
                 }
                 Ok(Pass::Done) => {

@@ -21,8 +21,11 @@ const SQLITE_READERS: u32 = 4;
 /// once.
 const WRITER_CACHE: &str = "-65536";
 const READER_CACHE: &str = "-8192";
-/// Pages of the log after which they are written into the file: by itself a thousand, which is a hundred deductions.
-const CHECKPOINT: &str = "16384";
+/// Pages of the log after which they are written into the file, 256 MiB: by itself a thousand, which is a hundred
+/// deductions. Most pages of a busy day are changed again and again, and calls wait while they are written.
+const CHECKPOINT: &str = "65536";
+/// Statements of SQLite that are kept prepared: those that write many rows have some twenty sizes each.
+const STATEMENTS: usize = 256;
 /// A PostgreSQL connection that was idle this long is asked whether it still lives before it is used.
 const IDLE_BEFORE_PING: Duration = Duration::from_secs(10);
 
@@ -123,6 +126,7 @@ fn sqlite_options(file: Option<&PathBuf>, connections: u32) -> ConnectOptions {
             .pragma("secure_delete", "on")
             .pragma("cache_size", if connections == 1 { WRITER_CACHE } else { READER_CACHE })
             .pragma("wal_autocheckpoint", CHECKPOINT)
+            .statement_cache_capacity(STATEMENTS)
             .busy_timeout(BUSY_TIMEOUT)
     });
     options

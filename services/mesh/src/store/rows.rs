@@ -1,6 +1,7 @@
 //! Many rows as parameters of one statement (money.md, section D4): on PostgreSQL an array for each column, on SQLite one
 //! JSON text. However many they are, the statement's text is the same and no limit of parameters is near; and PostgreSQL
-//! knows how many they are when it plans.
+//! knows how many they are when it plans. Where SQLite writes many, each cell is a parameter ([`Rows::pieces`]): reading JSON
+//! is a third of such a write.
 
 use sea_orm::{ConnectionTrait, DbBackend, Value, sea_query::ArrayType};
 use serde_json::Value as Json;
@@ -25,6 +26,11 @@ pub struct Rows<const WIDTH: usize> {
     rows: Vec<[Value; WIDTH]>,
 }
 
+/// Parameters that a statement of SQLite takes at most (SQLITE_MAX_VARIABLE_NUMBER).
+const PARAMETERS: usize = 32_766;
+/// Rows of one piece at most: statements are kept prepared, and this one takes half a megabyte with twenty columns.
+const PIECE: usize = 1_024;
+
 const WRONG: StoreError = StoreError::Impossible("a cell is not of its column's kind");
 
 impl Kind {
@@ -44,6 +50,14 @@ impl Kind {
         }
     }
 
+    const fn nothing(self) -> Value {
+        match self {
+            Self::Text => Value::String(None),
+            Self::Number => Value::BigInt(None),
+            Self::Bytes => Value::Bytes(None),
+        }
+    }
+
     const fn array(self) -> (&'static str, ArrayType) {
         match self {
             Self::Text => ("text[]", ArrayType::String),
@@ -51,6 +65,12 @@ impl Kind {
             Self::Bytes => ("bytea[]", ArrayType::Bytes),
         }
     }
+}
+
+/// The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, .. that is not less than this.
+const fn step(count: usize) -> usize {
+    let above = count.next_power_of_two();
+    if count <= above / 4 * 3 { above / 4 * 3 } else { above }
 }
 
 impl<const WIDTH: usize> Rows<WIDTH> {
@@ -91,9 +111,7 @@ impl<const WIDTH: usize> Rows<WIDTH> {
         name: &str,
         values: &mut Vec<Value>,
     ) -> Result<String, StoreError> {
-        if self.rows.iter().any(|row| !row.iter().zip(&self.columns).all(|(cell, (_, kind))| kind.holds(cell))) {
-            return Err(WRONG);
-        }
+        self.check()?;
         let first = values.len() + 1;
         if backend == DbBackend::Postgres && self.rows.len() == 1 {
             // A row of its own is planned as what it is, and costs no arrays, which are half of what such a statement takes.
@@ -117,6 +135,37 @@ impl<const WIDTH: usize> Rows<WIDTH> {
             values.push(self.json()?.into());
             Ok(format!("(select key + 1 as place, {} from json_each(${first})) as {name}", columns.join(", ")))
         }
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        let fits = |row: &[Value; WIDTH]| row.iter().zip(&self.columns).all(|(cell, (_, kind))| kind.holds(cell));
+        if self.rows.iter().all(fits) { Ok(()) } else { Err(WRONG) }
+    }
+
+    /// The same on SQLite with a parameter for each cell: tables, each with its parameters, for statements that have no others. Numbered ones would be looked
+    /// for by their names, one after the other. Rows of nothing fill each piece up to one of a few sizes, so that there are
+    /// few statements to keep prepared, and are selected away.
+    pub(super) fn pieces(self, name: &str) -> Result<Vec<(String, Vec<Value>)>, StoreError> {
+        self.check()?;
+        let most = PIECE.min(PARAMETERS / WIDTH);
+        let named = |(at, (column, _)): (usize, &(&str, Kind))| format!("column{} as {column}", at + 1);
+        let columns = self.columns.iter().enumerate().map(named).collect::<Vec<_>>().join(", ");
+        let row = format!("({})", vec!["?"; WIDTH].join(","));
+        let nothing = self.columns.map(|(_, kind)| kind.nothing());
+        let mut rows = self.rows.into_iter().peekable();
+        let mut pieces = Vec::new();
+        while rows.peek().is_some() {
+            let mut values: Vec<Value> = Vec::with_capacity(most.min(rows.len()) * WIDTH);
+            let count = rows.by_ref().take(most).map(|row| values.extend(row)).count();
+            let size = step(count).min(most);
+            values.extend((count..size).flat_map(|_| nothing.clone()));
+            let table = vec![row.as_str(); size].join(",");
+            pieces.push((
+                format!("(select {columns} from (values {table}) where column1 is not null) as {name}"),
+                values,
+            ));
+        }
+        Ok(pieces)
     }
 
     fn arrays(self) -> [Value; WIDTH] {
@@ -181,6 +230,42 @@ mod tests {
         });
         assert_eq!(read, told.collect::<Vec<_>>());
         store.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn pieces_hold_every_row_once_whatever_their_size_and_nothing_else() {
+        #[derive(FromQueryResult)]
+        struct Sums {
+            found: i64,
+            added: i64,
+            least: i64,
+            greatest: i64,
+        }
+        let store = Store::open(Location::Memory).await.unwrap();
+        for count in (1..=33).chain([1_023, 1_024, 1_025, 2_500]) {
+            let cells = (1..=count).map(|number: i64| ["it's".into(), number.into(), vec![0_u8, 255].into()]);
+            let (mut found, mut added) = (0, 0);
+            for (table, values) in Rows::new(COLUMNS, cells).pieces("k").unwrap() {
+                let text = format!(
+                    "select count(*) as found, sum(number) as added, min(number) as least, max(number) as greatest from {table}
+                      where word = 'it''s' and data = x'00ff'"
+                );
+                let statement = sql(store.reader(), &text, values);
+                let sums = Sums::find_by_statement(statement).one(store.reader()).await.unwrap().unwrap();
+                // Each piece goes on where the last one ended.
+                assert_eq!((sums.least, sums.greatest), (found + 1, found + sums.found));
+                (found, added) = (found + sums.found, added + sums.added);
+            }
+            assert_eq!((found, added), (count, count * (count + 1) / 2));
+        }
+        store.close().await.unwrap();
+    }
+
+    #[test]
+    fn there_are_few_sizes_of_pieces_and_none_is_much_too_large() {
+        let steps: std::collections::BTreeSet<usize> = (1..=PIECE).map(step).collect();
+        assert_eq!(steps.len(), 20, "{steps:?}");
+        assert!((1..=PIECE).all(|count| step(count) >= count && step(count) * 2 <= count * 3), "{steps:?}");
     }
 
     #[tokio::test]

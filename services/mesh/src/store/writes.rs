@@ -24,9 +24,8 @@ struct Guard {
 }
 
 struct Part {
-    text: String,
-    /// On SQLite, its own.
-    values: Vec<Value>,
+    /// On SQLite one for each piece of the rows, with its values; on PostgreSQL one.
+    statements: Vec<(String, Vec<Value>)>,
     rows: usize,
     short: StoreError,
 }
@@ -59,24 +58,23 @@ impl Writes {
         &mut self,
         rows: Rows<WIDTH>,
         short: StoreError,
-        text: impl FnOnce(&str, &str) -> String,
+        text: impl Fn(&str, &str) -> String,
     ) -> Result<(), StoreError> {
         if rows.is_empty() {
             return Ok(());
         }
         let (names, count) = (rows.names(), rows.len());
-        let mut part = Part::new(String::new(), count, short);
-        if self.backend == DbBackend::Postgres {
+        let statements = if self.backend == DbBackend::Postgres {
             let table = rows.bind_for(self.backend, "k", &mut self.values)?;
-            part.text = match self.condition() {
+            let text = match self.condition() {
                 Some(condition) => text(&names, &format!("(select * from {table} where {condition}) as k")),
                 None => text(&names, &table),
             };
+            vec![(text, Vec::new())]
         } else {
-            let table = rows.bind_for(self.backend, "k", &mut part.values)?;
-            part.text = text(&names, &table);
-        }
-        self.parts.push(part);
+            rows.pieces("k")?.into_iter().map(|(table, values)| (text(&names, &table), values)).collect()
+        };
+        self.parts.push(Part { statements, rows: count, short });
         Ok(())
     }
 
@@ -96,9 +94,12 @@ impl Writes {
             let counts = self.counts(transaction, "").await?;
             return self.parts.into_iter().zip(counts).try_for_each(|(part, written)| part.wrote(written));
         }
-        for part in self.parts {
-            let statement = sql(transaction, &part.text, part.values.clone());
-            part.wrote(transaction.execute_raw(statement).await?.rows_affected())?;
+        for mut part in self.parts {
+            let mut written = 0;
+            for (text, values) in std::mem::take(&mut part.statements) {
+                written += transaction.execute_raw(sql(transaction, &text, values)).await?.rows_affected();
+            }
+            part.wrote(written)?;
         }
         Ok(())
     }
@@ -127,8 +128,9 @@ impl Writes {
     /// Sends all parts as one statement; says how many rows each wrote.
     async fn counts(&self, connection: &impl ConnectionTrait, check: &str) -> Result<Vec<u64>, StoreError> {
         let guard = self.guard.iter().map(|guard| format!("{GUARD} as materialized ({})", guard.text));
-        let parts =
-            self.parts.iter().enumerate().map(|(place, it)| format!("{} as ({} returning 1)", part(place), it.text));
+        let parts = self.parts.iter().enumerate().flat_map(|(place, it)| {
+            it.statements.iter().map(move |(text, _)| format!("{} as ({text} returning 1)", part(place)))
+        });
         let with: Vec<String> = guard.chain(parts).collect();
         let counts: Vec<String> = (0..self.parts.len()).map(|place| count(&part(place))).collect();
         let text = format!("with {} select array[{}]{check}", with.join(", "), counts.join(", "));
@@ -150,10 +152,6 @@ fn count(name: &str) -> String {
 }
 
 impl Part {
-    const fn new(text: String, rows: usize, short: StoreError) -> Self {
-        Self { text, values: Vec::new(), rows, short }
-    }
-
     fn wrote(self, written: u64) -> Result<(), StoreError> {
         if usize::try_from(written) == Ok(self.rows) { Ok(()) } else { Err(self.short) }
     }

@@ -87,3 +87,7 @@ pub(in crate::events) const ORDER: Migration = Migration::new("m0000_outbox_orde
         where refused_time is not null and sent_time is null;
     ",
     );
+
+/// What SQLite's table lost: an index of commit orders, which are all the same there, costs each event a row.
+pub(in crate::events) const POSITIONS: Migration =
+    Migration::new("m0000_outbox_positions", "").on_sqlite("drop index outbox_commit_order;");
