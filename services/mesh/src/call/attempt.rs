@@ -30,6 +30,8 @@ pub(crate) enum Reach {
     HeldBack,
     /// It was tried and nothing was sent: trying elsewhere at once is safe, whatever the rpc.
     Unsent,
+    /// The connection ended under it: it was sent, and may have been carried out. So did every other call on it.
+    Broken,
     /// It was sent, and may have been carried out.
     Unclear,
 }

@@ -109,7 +109,7 @@ impl Connections {
         match taken.sender.try_send_request(request).await {
             Ok(response) => Ok(response.map(Body::new)),
             Err(mut error) => {
-                let reach = if error.take_message().is_some() { Reach::Unsent } else { Reach::Unclear };
+                let reach = if error.take_message().is_some() { Reach::Unsent } else { unanswered(error.error()) };
                 Err(Failure::new(reach, self.unreachable(error.error())))
             }
         }
@@ -230,4 +230,18 @@ impl Connections {
         let message = format!("the connection to {} broke: {}", self.address, crate::chain(error));
         Refusal::new(Reason::DependencyUnavailable, message).retry_after(FIRST_WAIT).into()
     }
+}
+
+/// How far a request got that was sent and has no answer.
+fn unanswered(error: &hyper::Error) -> Reach {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>().filter(|error| error.is_reset()) {
+            // RFC 9113, section 8.7: what is refused was not looked at.
+            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return if refused { Reach::Unsent } else { Reach::Unclear };
+        }
+        cause = error.source();
+    }
+    Reach::Broken
 }

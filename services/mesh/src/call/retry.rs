@@ -1,5 +1,7 @@
 //! Tries a call again where that is safe: what was never sent, at once; what may have been carried out, only where the
-//! schema says that a second time does no harm, and then with waits in between, as long as the peer's [`Budget`] lasts.
+//! schema says that a second time does no harm, and then with waits in between, as long as the peer's [`Budget`] lasts. What
+//! was under way on a connection that ended is sent once more at once, whatever the budget: all of it has one cause, and a
+//! budget for tens of failures would end with the first tens of calls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -69,7 +71,9 @@ impl Stage<Status> for Retry {
             match outcome {
                 Outcome::Well => self.budget.heard(true),
                 Outcome::Refused | Outcome::Unsent => {}
-                Outcome::Unclear { .. } => self.budget.heard(false),
+                // One connection that ends is one mishap, however many calls it carried.
+                Outcome::Broken if attempt == 1 => {}
+                Outcome::Broken | Outcome::Unclear { .. } => self.budget.heard(false),
             }
             let again = match outcome {
                 Outcome::Well | Outcome::Refused => return reply,
@@ -78,8 +82,10 @@ impl Stage<Status> for Retry {
                     Some(Duration::ZERO)
                 }
                 Outcome::Unsent => waiting(attempt, Pushback::None),
+                Outcome::Broken if repeatable && attempt == 1 => Some(Duration::ZERO),
+                Outcome::Broken if repeatable && self.budget.allows() => waiting(attempt, Pushback::None),
                 Outcome::Unclear { pushback } if repeatable && self.budget.allows() => waiting(attempt, pushback),
-                Outcome::Unclear { .. } => None,
+                Outcome::Broken | Outcome::Unclear { .. } => None,
             };
             let Some(wait) = again.filter(|wait| Instant::now() + *wait < deadline) else { return reply };
             if !matches!(outcome, Outcome::Unsent) || !wait.is_zero() {
@@ -121,6 +127,8 @@ enum Outcome {
     Refused,
     /// Nothing left this process.
     Unsent,
+    /// It may have been carried out, and the connection is gone.
+    Broken,
     /// It may have been carried out.
     Unclear { pushback: Pushback },
 }
@@ -148,6 +156,7 @@ fn outcome(reply: &Reply<Status>) -> Outcome {
         },
         Err(status) => match reach(status) {
             Some(Reach::Unsent | Reach::HeldBack) => Outcome::Unsent,
+            Some(Reach::Broken) => Outcome::Broken,
             Some(Reach::Unclear) => {
                 let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 Outcome::Unclear { pushback: delay.map_or(Pushback::None, Pushback::After) }
