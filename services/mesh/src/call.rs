@@ -1,5 +1,5 @@
 //! Calling: the stack that every call to another service passes, from the generated client to the socket. Read
-//! [`Peer::new`] from top to bottom.
+//! [`Peer::over`] from top to bottom.
 
 mod attempt;
 mod balance;
@@ -18,7 +18,7 @@ use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
 
-use crate::{Context, Reason, Refusal, Telemetry, stack::stage};
+use crate::{Context, Reason, Refusal, Telemetry, Toward, stack::stage};
 
 use attempt::{Failure, Reach};
 pub use discover::{Target, TargetFault};
@@ -69,9 +69,21 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The whole way of a call out of the process. The target's endpoints are looked up as they are needed.
+    /// A service that is called in plaintext.
     pub fn new(name: &'static str, target: &Target, telemetry: Arc<Telemetry>, settings: CallSettings) -> Self {
-        let endpoints = balance::Endpoints::new(name, target.clone(), telemetry.clone(), settings);
+        Self::over(None, name, target, telemetry, settings)
+    }
+
+    /// The whole way of a call out of the process, over TLS where `tls` says toward whom. The target's endpoints are looked
+    /// up as they are needed.
+    pub fn over(
+        tls: Option<Toward>,
+        name: &'static str,
+        target: &Target,
+        telemetry: Arc<Telemetry>,
+        settings: CallSettings,
+    ) -> Self {
+        let endpoints = balance::Endpoints::new(name, target.clone(), telemetry.clone(), settings, tls);
         let budget = budget::Budget::default();
         let stack = ServiceBuilder::new()
             // One span for the call, however many attempts it takes; the schema says what may be tried again.

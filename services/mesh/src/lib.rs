@@ -8,6 +8,10 @@ pub mod config;
 mod process;
 pub use process::{Bound, Parts, Peers, Placement, Plan, Role, Running, ServerSettings, Services, StartError};
 
+pub mod identity;
+mod tls;
+pub use tls::{LeafFault, Tls, TlsFault, TlsSettings, Toward};
+
 mod socket;
 mod stack;
 

@@ -18,7 +18,7 @@ use tonic::service::Routes;
 use tracing::{info, warn};
 
 use crate::{
-    Background, CallSettings, Clock, Target, Telemetry, admin,
+    Background, CallSettings, Clock, Target, Telemetry, Tls, TlsFault, TlsSettings, admin,
     events::{self, EventSettings, Events},
     health::{HealthService, Life, Phase},
     serve::{
@@ -45,11 +45,11 @@ const STORE_GRACE: Duration = Duration::from_secs(10);
 /// Settings of the process itself.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerSettings {
-    /// The address that every port is bound on. Anything but loopback needs `insecure`, for as long as there is no TLS.
+    /// The address that every port is bound on. Anything but loopback needs TLS, or `insecure`.
     pub host: IpAddr,
     /// The admin port: probes, metrics, health in plaintext.
     pub admin_port: u16,
-    /// Says out loud that callers are neither encrypted nor known: the network around must be trusted.
+    /// Says out loud that without TLS callers are neither encrypted nor known: the network around must be trusted.
     pub insecure: bool,
     /// How long a call may take whose caller names no deadline, in milliseconds. Shorter than `grace_ms`, so that a
     /// process that goes away cuts none of them off.
@@ -101,6 +101,8 @@ pub struct Plan {
     pub peers: BTreeMap<&'static str, Target>,
     /// How peers are called.
     pub calls: CallSettings,
+    /// Who the process is, and whom it believes.
+    pub tls: TlsSettings,
     /// What carries events.
     pub events: EventSettings,
     /// Logs, spans, metrics.
@@ -130,9 +132,13 @@ pub enum StartError {
     },
     /// Plaintext on a network that is not the machine's own.
     #[error(
-        "server.host is {0}, which others can reach, and nothing is encrypted: set server.insecure if that is meant"
+        "server.host is {0}, which others can reach, and nothing is encrypted: set tls.certificate, tls.key and \
+         tls.trust_bundle, or server.insecure if that is meant"
     )]
     Insecure(IpAddr),
+    /// Certificates that cannot be used.
+    #[error("TLS cannot be had: {0}")]
+    Tls(#[from] TlsFault),
     /// A role needs a service that is nowhere.
     #[error("no address of {0} is known: set {0}.address")]
     NoPeer(&'static str),
@@ -160,6 +166,7 @@ pub enum StartError {
 pub struct Bound {
     plan: Plan,
     faults: Faults,
+    tls: Option<Tls>,
     admin: TcpListener,
     listeners: Vec<TcpListener>,
 }
@@ -185,9 +192,10 @@ impl Plan {
     /// Binds every port before anything else: a port that is taken must not cost a migration.
     pub async fn bind(self) -> Result<Bound, StartError> {
         let host = self.server.host;
-        if !host.is_loopback() && !self.server.insecure {
+        if !host.is_loopback() && !self.server.insecure && !self.tls.on() {
             return Err(StartError::Insecure(host));
         }
+        let tls = Tls::load(&self.tls, &self.clock, &self.telemetry).await?;
         let faults: Faults = self.server.faults.parse()?;
         if !faults.is_empty() {
             warn!("Calls go wrong on purpose: {faults} (server.faults)");
@@ -198,7 +206,7 @@ impl Plan {
             let name = placement.role.name;
             listeners.push(bind(name, host, placement.port, &format!("{name}.port")).await?);
         }
-        Ok(Bound { plan: self, faults, admin, listeners })
+        Ok(Bound { plan: self, faults, tls, admin, listeners })
     }
 }
 
@@ -217,7 +225,7 @@ impl Bound {
     /// Opens the stores, starts the roles and becomes ready. A database that does not answer is waited for, with
     /// readiness NOT_SERVING; dropping the future gives up.
     pub async fn start(self) -> Result<Running, StartError> {
-        let Self { plan, faults, admin, listeners } = self;
+        let Self { plan, faults, tls, admin, listeners } = self;
         let began = Instant::now();
         let life = Life::default();
         let ending = Ending::default();
@@ -240,10 +248,11 @@ impl Bound {
             .zip(&listeners)
             .map(|(place, listener)| (place.role.name, address_of(listener)))
             .collect();
-        let mut targets: BTreeMap<_, _> =
-            addresses.iter().map(|(name, address)| (*name, Target::from(*address))).collect();
-        targets.extend(plan.peers);
-        let peers = Peers { targets: Arc::new(targets), telemetry: plan.telemetry.clone(), settings: plan.calls };
+        let (targets, telemetry) = (targets(&addresses, plan.peers), plan.telemetry.clone());
+        let peers = Peers { targets, telemetry, settings: plan.calls, tls: tls.clone() };
+        if let Some(tls) = tls.clone() {
+            background.spawn(|end| tls.keep_up(end));
+        }
         let mut events = Events::new(&plan.events, &plan.clock, &plan.telemetry).await.map_err(StartError::Events)?;
         let mut stores = Vec::new();
         for (placement, listener) in plan.placements.into_iter().zip(listeners) {
@@ -264,7 +273,8 @@ impl Bound {
             let routes = with_health_and_reflection(services, &life)?;
             let default_deadline = Duration::from_millis(plan.server.deadline_ms);
             let serving = Serving { role: name, telemetry, clock, default_deadline, faults: faults.clone() };
-            tasks.spawn(serve::accept::accept(listener, serve::stack(&serving, routes), limits, ending.clone()));
+            let (stack, tls) = (serve::stack(&serving, routes), tls.clone());
+            tasks.spawn(serve::accept::accept(listener, tls, stack, limits, ending.clone()));
         }
         events.start(&background);
         life.enter(Phase::Serving);
@@ -289,6 +299,15 @@ impl Bound {
 /// The address of a listener that was bound a moment ago.
 fn address_of(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
+}
+
+/// Where each service is: here, unless it is said to be elsewhere.
+fn targets(
+    here: &BTreeMap<&'static str, SocketAddr>,
+    elsewhere: BTreeMap<&'static str, Target>,
+) -> Arc<BTreeMap<&'static str, Target>> {
+    let here = here.iter().map(|(name, address)| (*name, Target::from(*address)));
+    Arc::new(here.chain(elsewhere).collect())
 }
 
 /// The full names of these roles' services, and of those that every role has, each once.

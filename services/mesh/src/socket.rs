@@ -1,5 +1,5 @@
-//! A socket that tells how much was heard on it. hyper says nothing of a connection until a whole request or answer is
-//! there, which on a connection that is none never happens.
+//! A socket, encrypted or not, and one that tells how much was heard on it. hyper says nothing of a connection until a
+//! whole request or answer is there, which on a connection that is none never happens.
 
 use std::{
     io::{self, IoSlice},
@@ -13,8 +13,65 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     sync::Notify,
 };
+use tokio_rustls::TlsStream;
+
+/// What is said between two ends: as it is, or over TLS.
+pub(crate) enum Socket {
+    Plain(TcpStream),
+    /// In a box, because it is a kilobyte.
+    Encrypted(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    pub(crate) fn encrypted(stream: impl Into<TlsStream<TcpStream>>) -> Self {
+        Self::Encrypted(Box::new(stream.into()))
+    }
+}
+
+/// Does it with whichever it is.
+macro_rules! either {
+    ($socket:expr, $stream:ident => $does:expr) => {
+        match $socket {
+            Socket::Plain($stream) => $does,
+            Socket::Encrypted($stream) => $does,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(&mut *self, stream => Pin::new(stream).poll_read(task, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        either!(&mut *self, stream => Pin::new(stream).poll_write(task, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(&mut *self, stream => Pin::new(stream).poll_write_vectored(task, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        either!(self, stream => stream.is_write_vectored())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(&mut *self, stream => Pin::new(stream).poll_flush(task))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(&mut *self, stream => Pin::new(stream).poll_shutdown(task))
+    }
+}
 
 /// See the module.
 pub(crate) struct Counted<S> {

@@ -14,9 +14,14 @@ pub use serve::{Show, serve};
 pub use settings::{explain, manual, show};
 pub use status::status;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use mesh::Target;
+use anyhow::Context as _;
+use mesh::{CallSettings, Clock, Peer, Target, Telemetry, Tls};
 
 use crate::Config;
 
@@ -36,4 +41,12 @@ fn here(config: &Config, port: u16) -> Target {
     let host = config.server.host;
     let host = if host.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { host };
     Target::from(SocketAddr::from((host, port)))
+}
+
+/// Whoever is there, to be asked over TLS where the settings have it.
+async fn peer(config: &Config, name: &'static str, target: &Target, patience: Duration) -> anyhow::Result<Peer> {
+    let telemetry = Arc::new(Telemetry::quiet()?);
+    let tls = Tls::load(&config.tls, &Clock::system(), &telemetry).await.context("TLS cannot be had")?;
+    let settings = CallSettings { default_deadline: patience, ..CallSettings::default() };
+    Ok(Peer::over(tls.map(|tls| tls.toward_anybody()), name, target, telemetry, settings))
 }

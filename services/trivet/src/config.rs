@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mesh::{
-    EventSettings, ServerSettings, Target, TargetFault, TelemetrySettings,
+    EventSettings, ServerSettings, Target, TargetFault, TelemetrySettings, TlsSettings,
     config::{Faults, Secret},
     store::Location,
 };
@@ -20,6 +20,8 @@ pub struct Config {
     pub data_dir: String,
     /// The process.
     pub server: ServerSettings,
+    /// Who the process is, and whom it believes.
+    pub tls: TlsSettings,
     /// Logs, spans, metrics.
     pub telemetry: TelemetrySettings,
     /// Events, and what carries them.
@@ -39,6 +41,7 @@ impl Default for Config {
         Self {
             data_dir: String::new(),
             server: ServerSettings::default(),
+            tls: TlsSettings::default(),
             telemetry: TelemetrySettings::default(),
             events: EventSettings::default(),
             account: RoleConfig::on(account::PORT),
@@ -68,6 +71,7 @@ impl Config {
         if let Err(fault) = self.server.faults.parse::<mesh::Faults>() {
             faults.push(format!("server.faults: {fault}"));
         }
+        faults.extend(self.tls.faults());
         faults.extend(self.event_faults());
         if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
     }

@@ -69,6 +69,7 @@ pub fn plan(config: &Config, roles: &[RoleName], telemetry: Telemetry, clock: Cl
         placements,
         peers,
         calls: CallSettings::default(),
+        tls: config.tls.clone(),
         events: config.events.clone(),
         telemetry: Arc::new(telemetry),
         clock,

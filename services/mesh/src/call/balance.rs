@@ -28,7 +28,7 @@ use super::{
     connection::Connections,
     deadline::CallDeadline,
 };
-use crate::{Reason, Refusal, Telemetry, telemetry::code_of};
+use crate::{Reason, Refusal, Telemetry, Toward, telemetry::code_of};
 
 /// How long the past counts: an answer this old weighs half.
 const DECAY: Duration = Duration::from_secs(10);
@@ -82,6 +82,7 @@ pub(super) struct Endpoints {
     peer: &'static str,
     target: Target,
     settings: CallSettings,
+    tls: Option<Toward>,
     telemetry: Arc<Telemetry>,
     known: Mutex<Known>,
     out: Arc<Out>,
@@ -134,10 +135,11 @@ impl Endpoints {
         target: Target,
         telemetry: Arc<Telemetry>,
         settings: CallSettings,
+        tls: Option<Toward>,
     ) -> Arc<Self> {
         let known = Mutex::new(Known { told: target.told(), ..Known::default() });
         let (out, lost, resolving) = Default::default();
-        Arc::new(Self { peer, target, settings, telemetry, known, out, lost, resolving })
+        Arc::new(Self { peer, target, settings, tls, telemetry, known, out, lost, resolving })
     }
 
     /// One attempt: choose, send, hear.
@@ -237,7 +239,7 @@ impl Endpoints {
         let health = Health { breaker, expected: FIRST_GUESS, heard: Instant::now() };
         Endpoint {
             address,
-            connections: Connections::new(address, self.settings, &self.lost),
+            connections: Connections::new(address, self.settings, self.tls.clone(), &self.lost),
             in_flight: AtomicU32::new(0),
             health: Mutex::new(health),
             out: self.out.clone(),

@@ -22,9 +22,9 @@ use tonic::{Status, body::Body};
 
 use super::{CallSettings, Failure, Reach, balance::lock, deadline::CallDeadline};
 use crate::{
-    Reason, Refusal,
+    Reason, Refusal, Toward,
     serve::{GRPC_TIMEOUT, write_timeout},
-    socket::Counted,
+    socket::{Counted, Socket},
 };
 
 /// How much may be sent ahead on one stream, and on all streams of a connection.
@@ -44,6 +44,8 @@ pub(super) struct Connections {
     address: SocketAddr,
     authority: String,
     settings: CallSettings,
+    /// Who must be at the other end; `None`: anybody, in plaintext.
+    tls: Option<Toward>,
     places: Box<[Place]>,
     /// Who has it may open one.
     gate: Arc<tokio::sync::Mutex<Gate>>,
@@ -94,11 +96,16 @@ struct Gate {
 }
 
 impl Connections {
-    pub(super) fn new(address: SocketAddr, settings: CallSettings, lost: &Arc<AtomicBool>) -> Arc<Self> {
+    pub(super) fn new(
+        address: SocketAddr,
+        settings: CallSettings,
+        tls: Option<Toward>,
+        lost: &Arc<AtomicBool>,
+    ) -> Arc<Self> {
         let places = (0..settings.connections.max(1)).map(|_| Place::default()).collect();
         let gate = Arc::new(tokio::sync::Mutex::new(Gate { not_before: None, next_wait: FIRST_WAIT }));
         let (authority, lost) = (address.to_string(), lost.clone());
-        Arc::new(Self { address, authority, settings, places, gate, lost })
+        Arc::new(Self { address, authority, settings, tls, places, gate, lost })
     }
 
     /// Sends one request and gives the head of its response.
@@ -177,6 +184,10 @@ impl Connections {
         let connecting = async {
             let socket = TcpStream::connect(self.address).await.map_err(|error| error.to_string())?;
             socket.set_nodelay(true).map_err(|error| error.to_string())?;
+            let socket = match &self.tls {
+                Some(tls) => tls.connect(socket, self.address).await.map_err(|refused| refused.to_string())?,
+                None => Socket::Plain(socket),
+            };
             let (socket, heard) = Counted::new(socket);
             let handshake = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -190,15 +201,21 @@ impl Connections {
             let (sender, driver) = handshake.await.map_err(|error| error.to_string())?;
             let (address, lost) = (self.address, self.lost.clone());
             let ended = tokio::spawn(async move {
-                if let Err(error) = driver.await {
+                let broke = driver.await.err().map(|error| crate::chain(&error));
+                if let Some(error) = &broke {
                     tracing::debug!(error = %error, "The connection to {address} broke: {error}");
                 }
                 lost.store(true, Ordering::Relaxed);
+                broke
             });
-            // hyper takes requests before the other side has said anything.
+            // hyper takes requests before the other side has said anything; and over TLS 1.3 we have done all that there is
+            // to do before the other side has looked at our certificate.
             tokio::select! {
                 () = heard.at_least(1) => Ok(sender),
-                _ = ended => Err("it broke off before it said anything".to_owned()),
+                broke = ended => {
+                    let why = broke.ok().flatten().map(|why| format!(": {why}")).unwrap_or_default();
+                    Err(format!("it broke off before it said anything{why}"))
+                }
             }
         };
         timeout(self.settings.connect_timeout, connecting).await.map_err(|_| "it did not answer in time".to_owned())?
@@ -207,7 +224,8 @@ impl Connections {
     /// Writes where the request goes and how long its answer may take.
     fn address_to(&self, request: &mut Request<Body>) -> Result<(), Status> {
         let path = request.uri().path_and_query().cloned();
-        let mut uri = Uri::builder().scheme("http").authority(self.authority.as_str());
+        let mut uri =
+            Uri::builder().scheme(if self.tls.is_some() { "https" } else { "http" }).authority(self.authority.as_str());
         if let Some(path) = path {
             uri = uri.path_and_query(path);
         }

@@ -8,7 +8,7 @@ use tower::Service;
 
 use super::StartError;
 use crate::{
-    Background, CallSettings, Clock, Peer, Store, Streams, Target, Telemetry, TokenKey,
+    Background, CallSettings, Clock, Peer, Store, Streams, Target, Telemetry, Tls, TokenKey,
     events::Handlers,
     status::{Check, Finding},
     store::Migration,
@@ -95,6 +95,7 @@ pub struct Peers {
     pub(super) targets: Arc<BTreeMap<&'static str, Target>>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) settings: CallSettings,
+    pub(super) tls: Option<Tls>,
 }
 
 impl Peers {
@@ -106,12 +107,17 @@ impl Peers {
     /// The channel to a service that the role can do without; `None` where nobody said where it is.
     pub fn find(&self, name: &'static str) -> Option<Peer> {
         let target = self.targets.get(name)?;
-        Some(Peer::new(name, target, self.telemetry.clone(), self.settings))
+        Some(self.peer(name, target, self.settings))
     }
 
     /// Channels to every service that is known but this one, called with these settings rather than those of the plan.
     pub(crate) fn others(&self, role: &'static str, settings: CallSettings) -> impl Iterator<Item = Peer> {
         let others = self.targets.iter().filter(move |(name, _)| **name != role);
-        others.map(move |(name, target)| Peer::new(name, target, self.telemetry.clone(), settings))
+        others.map(move |(name, target)| self.peer(name, target, settings))
+    }
+
+    fn peer(&self, name: &'static str, target: &Target, settings: CallSettings) -> Peer {
+        let toward = self.tls.as_ref().map(|tls| tls.toward(name));
+        Peer::over(toward, name, target, self.telemetry.clone(), settings)
     }
 }

@@ -20,13 +20,19 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 use tower::{Service, ServiceBuilder};
 use tracing::{debug, warn};
 
-use crate::{ServerSettings, socket::Counted};
+use crate::{
+    ServerSettings, Tls,
+    identity::Transport,
+    socket::{Counted, Socket},
+    tls::Refused,
+};
 
 /// Connections at once. More wait in the listener's queue: each costs a socket and some tens of kilobytes.
 const CONNECTIONS: usize = 8_192;
@@ -42,7 +48,7 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// A peer that is silent this long is asked whether it lives, and given this long to answer.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
-/// A connection that says nothing for this long is let go.
+/// A connection that says nothing for this long is let go; TLS and the preface have it together.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a connection that never asked for anything may hold up a drain.
 const SILENT_GRACE: Duration = Duration::from_secs(1);
@@ -88,7 +94,7 @@ impl Limits {
 }
 
 /// Accepts connections until told to drain.
-pub(crate) async fn accept<S>(listener: TcpListener, service: S, limits: Limits, ending: Ending)
+pub(crate) async fn accept<S>(listener: TcpListener, tls: Option<Tls>, service: S, limits: Limits, ending: Ending)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -105,10 +111,19 @@ where
         };
         match accepted {
             Ok((socket, peer)) => {
-                let connection = connection((socket, peer), service.clone(), limits, ending.clone());
+                let (tls, service, ended) = (tls.clone(), service.clone(), ending.clone());
                 ending.connections.spawn(async move {
                     let _place = place;
-                    connection.await;
+                    let until = Instant::now() + HANDSHAKE;
+                    let opened = tokio::select! {
+                        opened = open(socket, tls, until) => opened,
+                        // Who has asked for nothing yet loses nothing.
+                        () = ended.drain.cancelled() => return,
+                    };
+                    match opened {
+                        Ok(socket) => connection((socket, peer, until), service, limits, ended).await,
+                        Err(why) => debug!("The connection from {peer} was not taken: {why}"),
+                    }
                 });
             }
             Err(error) => {
@@ -119,21 +134,30 @@ where
     }
 }
 
-async fn connection<S>((socket, peer): (TcpStream, SocketAddr), service: S, limits: Limits, ending: Ending)
-where
+/// A socket that requests can come over, and what it says of its other end.
+async fn open(socket: TcpStream, tls: Option<Tls>, until: Instant) -> Result<(Socket, Transport), Refused> {
+    socket.set_nodelay(true).map_err(Refused::Handshake)?;
+    let Some(tls) = tls else { return Ok((Socket::Plain(socket), Transport::default())) };
+    let accepted = timeout_at(until, tls.accept(socket)).await.unwrap_or(Err(Refused::Late));
+    accepted.inspect_err(|refused| tls.count(refused))
+}
+
+async fn connection<S>(
+    ((socket, transport), peer, until): ((Socket, Transport), SocketAddr, Instant),
+    service: S,
+    limits: Limits,
+    ending: Ending,
+) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    if let Err(error) = socket.set_nodelay(true) {
-        debug!(error = %error, "The connection from {peer} was gone before it began");
-        return;
-    }
     let (socket, heard) = Counted::new(socket);
     let spoke = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&spoke);
     let service = ServiceBuilder::new()
-        .map_request(move |request: Request<Incoming>| {
+        .map_request(move |mut request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(transport.clone());
             request.map(Body::new)
         })
         .service(service);
@@ -141,7 +165,7 @@ where
     let mut connection = std::pin::pin!(connection);
     // hyper waits for ever for a preface that does not come, drain or not.
     let no_preface = async {
-        if tokio::time::timeout(HANDSHAKE, heard.at_least(PREFACE)).await.is_ok() {
+        if timeout_at(until, heard.at_least(PREFACE)).await.is_ok() {
             std::future::pending::<()>().await;
         }
     };

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, io::Write as _, panic::AssertUnwindSafe, path::
 
 use futures_util::FutureExt as _;
 use mesh::{
-    CallSettings, Clock, EventSettings, Placement, Plan, Role, ServerSettings, Store, Telemetry, config::Secret, id,
-    store::Location,
+    CallSettings, Clock, EventSettings, Placement, Plan, Role, ServerSettings, Store, Telemetry, TlsSettings,
+    config::Secret, id, store::Location,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
@@ -197,6 +197,7 @@ impl Ground {
             placements: roles.into_iter().map(place).collect(),
             peers: BTreeMap::new(),
             calls: CallSettings::default(),
+            tls: TlsSettings::default(),
             events: self.settings(),
             telemetry: Arc::new(Telemetry::quiet().unwrap()),
             clock: Clock::system(),

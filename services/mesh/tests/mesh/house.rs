@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh::{
     CallSettings, Clock, EventSettings, Peer, Placement, Plan, Role, Running, ServerSettings, Target, Telemetry,
-    events,
+    TlsSettings, events,
     store::{self, Location, Migration},
 };
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -35,6 +35,7 @@ pub(crate) fn plan_of(roles: Vec<Role>) -> Plan {
         placements: roles.into_iter().map(place).collect(),
         peers: BTreeMap::new(),
         calls: CallSettings::default(),
+        tls: TlsSettings::default(),
         events: EventSettings::default(),
         telemetry: telemetry(),
         clock: Clock::system(),

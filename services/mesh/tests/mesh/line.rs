@@ -10,7 +10,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 use tonic::{Status, body::Body};
@@ -42,7 +42,14 @@ impl Line {
     }
 
     pub(crate) async fn try_to(address: SocketAddr) -> Result<Self, String> {
-        let socket = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        Self::over(TcpStream::connect(address).await.map_err(|error| error.to_string())?, address).await
+    }
+
+    /// Over a socket that is there already, encrypted for one.
+    pub(crate) async fn over<S>(socket: S, address: SocketAddr) -> Result<Self, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(socket));
         let (sender, driver) = handshake.await.map_err(|error| error.to_string())?;
         tokio::spawn(driver);

@@ -13,6 +13,7 @@
 
 mod house;
 mod line;
+mod papers;
 mod proxy;
 mod raw;
 mod stub;
@@ -31,6 +32,10 @@ mod endpoints;
 mod hops;
 mod limits;
 mod retries;
+
+mod certificates;
+mod renewal;
+mod tls;
 
 mod claim;
 mod claims;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, pending};
-use mesh::{Context, Parts, Peer, Reason, Refusal, Role, Services, open, unanswered};
+use mesh::{Context, Parts, Peer, Reason, Refusal, Role, Services, identity::Transport, open, unanswered};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, async_trait};
@@ -32,6 +32,8 @@ pub(crate) struct Seen {
     pub(crate) tenant: Option<String>,
     /// `grpc-previous-rpc-attempts` as it came.
     pub(crate) previous_attempts: Option<String>,
+    /// What the connection says of its other end.
+    pub(crate) transport: Option<Transport>,
     /// What the serving stack made of it.
     pub(crate) context: Context,
 }
@@ -111,8 +113,10 @@ impl Stub {
         let timeout = header("grpc-timeout").map(|value| read_timeout(&value));
         let (traceparent, request_id) = (header("traceparent"), header("x-request-id"));
         let (tenant, previous_attempts) = (header("x-trivet-tenant"), header("grpc-previous-rpc-attempts"));
+        let transport = request.extensions().get().cloned();
         let (context, message) = open(request)?;
-        let seen = Seen { rpc, timeout, traceparent, request_id, tenant, previous_attempts, context: context.clone() };
+        let own = context.clone();
+        let seen = Seen { rpc, timeout, traceparent, request_id, tenant, previous_attempts, transport, context: own };
         self.0.seen.send_modify(|all| all.push(seen));
         Ok((context, message))
     }

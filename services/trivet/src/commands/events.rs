@@ -3,16 +3,14 @@
 use std::{
     fmt::Write as _,
     io::{self, ErrorKind, IsTerminal as _, Write as _},
-    net::{IpAddr, SocketAddr},
     pin::pin,
-    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use futures_util::{StreamExt as _, stream::SelectAll};
-use mesh::{CallSettings, Context, Peer, Reason, Target, Telemetry, Tenant, chain, page};
+use mesh::{Context, Peer, Reason, Target, Tenant, chain, page};
 use prost_types::Timestamp;
 use serde::Serialize;
 use trivet_proto::mesh::v1::{
@@ -21,6 +19,7 @@ use trivet_proto::mesh::v1::{
     TailEventsResponse, event_service_client::EventServiceClient,
 };
 
+use super::{here, peer};
 use crate::{Config, RoleName};
 
 /// Who does not begin to answer within this does not answer.
@@ -96,45 +95,41 @@ pub async fn events(config: &Config, command: EventsCommand) -> anyhow::Result<S
     match command {
         EventsCommand::Tail { at, types, subject, after } => {
             let request = TailEventsRequest { types, subject, after_event_id: after };
-            tail(&services(config, at.address.as_deref(), &at.tenant)?, &request).await.map(|()| String::new())
+            tail(&services(config, at.address.as_deref(), &at.tenant).await?, &request).await.map(|()| String::new())
         }
         EventsCommand::Dead { at, replay, discard } => {
-            let services = services(config, at.address.as_deref(), &at.tenant)?;
+            let services = services(config, at.address.as_deref(), &at.tenant).await?;
             match (replay, discard) {
                 (Some(event_id), _) => treat(&services, &event_id, "is tried again", Service::replay_dead).await,
                 (_, Some(event_id)) => treat(&services, &event_id, "is discarded", Service::discard_dead).await,
                 (None, None) => dead(&services).await,
             }
         }
-        EventsCommand::Flow { at } => flow(&services(config, at.address.as_deref(), &at.tenant)?).await,
+        EventsCommand::Flow { at } => flow(&services(config, at.address.as_deref(), &at.tenant).await?).await,
         EventsCommand::Replay { address, from } => {
             // The tenant is nobody's: all events are told again.
-            replay(&services(config, address.as_deref(), &Tenant::default_tenant())?, from).await
+            replay(&services(config, address.as_deref(), &Tenant::default_tenant()).await?, from).await
         }
     }
 }
 
 /// The service at this address, or all three: where the settings say that they are, else on this machine.
-fn services(config: &Config, address: Option<&str>, tenant: &Tenant) -> anyhow::Result<Vec<Service>> {
-    let telemetry = Arc::new(Telemetry::quiet()?);
-    let settings = CallSettings { default_deadline: PATIENCE, ..CallSettings::default() };
-    let service = |name: &str, role, target: &Target| Service {
-        name: name.to_owned(),
-        tenant: tenant.clone(),
-        client: EventServiceClient::new(Peer::new(role, target, telemetry.clone(), settings)),
+async fn services(config: &Config, address: Option<&str>, tenant: &Tenant) -> anyhow::Result<Vec<Service>> {
+    let service = async |name: &str, role, target: &Target| {
+        let client = EventServiceClient::new(peer(config, role, target, PATIENCE).await?);
+        anyhow::Ok(Service { name: name.to_owned(), tenant: tenant.clone(), client })
     };
     if let Some(address) = address {
-        return Ok(vec![service(address, "events", &address.parse()?)]);
+        return Ok(vec![service(address, "events", &address.parse()?).await?]);
     }
-    let host = config.server.host;
-    let host = if host.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { host };
-    let of_role = |role: RoleName| {
+    let mut services = Vec::new();
+    for role in RoleName::ALL {
         let settings = role.config(config);
-        let here = || Target::from(SocketAddr::from((host, settings.port)));
-        let target = settings.target().with_context(|| format!("{}.address", role.as_str()))?.unwrap_or_else(here);
-        Ok(service(role.as_str(), role.as_str(), &target))
-    };
-    RoleName::ALL.into_iter().map(of_role).collect()
+        let target = settings.target().with_context(|| format!("{}.address", role.as_str()))?;
+        let target = target.unwrap_or_else(|| here(config, settings.port));
+        services.push(service(role.as_str(), role.as_str(), &target).await?);
+    }
+    Ok(services)
 }
 
 impl Service {

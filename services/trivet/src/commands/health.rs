@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use mesh::{CallSettings, Peer, Target, Telemetry};
+use mesh::{Target, TlsSettings};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use super::here;
+use super::{here, peer};
 use crate::Config;
 
 /// Who does not answer within this is not well.
@@ -16,8 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// is anything but SERVING.
 pub async fn health(config: &Config, address: Option<&str>, service: &str) -> anyhow::Result<String> {
     let target: Target = address.map_or_else(|| Ok(here(config, config.server.admin_port)), str::parse)?;
-    let settings = CallSettings { default_deadline: PATIENCE, ..CallSettings::default() };
-    let peer = Peer::new("health", &target, Telemetry::quiet()?.into(), settings);
+    // Every admin port speaks plaintext, here and elsewhere: Kubernetes' probes know no TLS.
+    let admin = address.is_none_or(|address| address.ends_with(&format!(":{}", config.server.admin_port)));
+    let plain = Config { tls: TlsSettings::default(), ..config.clone() };
+    let peer = peer(if admin { &plain } else { config }, "health", &target, PATIENCE).await?;
     let request = HealthCheckRequest { service: service.to_owned() };
     let response =
         HealthClient::new(peer).check(request).await.with_context(|| format!("{target} does not say how it is"))?;

@@ -3,10 +3,10 @@
 use std::{fmt::Write as _, time::Duration};
 
 use anyhow::{Context as _, bail};
-use mesh::{CallSettings, Peer, Target, Telemetry};
+use mesh::Target;
 use trivet_proto::mesh::v1::{GetStatusRequest, GetStatusResponse, Status, status_service_client::StatusServiceClient};
 
-use super::{here, say};
+use super::{here, peer, say};
 use crate::Config;
 
 /// The answer takes two seconds where a part does not answer; this is more.
@@ -16,8 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// error is DOWN, or no answer.
 pub async fn status(config: &Config, address: Option<&str>) -> anyhow::Result<()> {
     let target: Target = address.map_or_else(|| Ok(here(config, config.account.port)), str::parse)?;
-    let settings = CallSettings { default_deadline: PATIENCE, ..CallSettings::default() };
-    let peer = Peer::new("status", &target, Telemetry::quiet()?.into(), settings);
+    let peer = peer(config, "status", &target, PATIENCE).await?;
     let response = StatusServiceClient::new(peer).get_status(GetStatusRequest {}).await;
     let response = response.with_context(|| format!("{target} does not say how it is"))?.into_inner();
     say(&lines(&response))?;
