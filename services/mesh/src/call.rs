@@ -1,5 +1,5 @@
 //! Calling: the stack that every call to another service passes, from the generated client to the socket. Read
-//! [`Peer::over`] from top to bottom.
+//! [`Peer::called_by`] from top to bottom.
 
 mod attempt;
 mod balance;
@@ -18,9 +18,11 @@ use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
 
-use crate::{Context, Reason, Refusal, Telemetry, Toward, stack::stage};
+use crate::{Context, Reason, Refusal, Telemetry, Toward, observe::Label, stack::stage};
 
+pub(crate) use attempt::is_illness;
 use attempt::{Failure, Reach};
+pub(crate) use balance::lock;
 pub use discover::{Target, TargetFault};
 
 /// How a peer is called. The defaults are those of every mesh call.
@@ -68,14 +70,22 @@ pub struct Peer {
     stack: BoxCloneSyncService<Request<Body>, Response<Body>, Status>,
 }
 
+/// Who calls, and how they are known.
+#[derive(Clone, Default)]
+pub(crate) struct Calling {
+    /// The role of this process that calls; `None` where it is none of ours.
+    pub(crate) role: Option<Label>,
+    /// Toward whom it is encrypted.
+    pub(crate) tls: Option<Toward>,
+}
+
 impl Peer {
-    /// A service that is called in plaintext.
+    /// A service that is called in plaintext by somebody who is no role of ours.
     pub fn new(name: &'static str, target: &Target, telemetry: Arc<Telemetry>, settings: CallSettings) -> Self {
         Self::over(None, name, target, telemetry, settings)
     }
 
-    /// The whole way of a call out of the process, over TLS where `tls` says toward whom. The target's endpoints are looked
-    /// up as they are needed.
+    /// The same, over TLS where `tls` says toward whom.
     pub fn over(
         tls: Option<Toward>,
         name: &'static str,
@@ -83,15 +93,32 @@ impl Peer {
         telemetry: Arc<Telemetry>,
         settings: CallSettings,
     ) -> Self {
+        Self::called_by(Calling { tls, ..Calling::default() }, name, target, telemetry, settings)
+    }
+
+    /// The whole way of a call out of the process, by one of its roles or by nobody in particular. The target's endpoints
+    /// are looked up as they are needed.
+    pub(crate) fn called_by(
+        calling: Calling,
+        name: &'static str,
+        target: &Target,
+        telemetry: Arc<Telemetry>,
+        settings: CallSettings,
+    ) -> Self {
+        let Calling { role: caller, tls } = calling;
         let endpoints = balance::Endpoints::new(name, target.clone(), telemetry.clone(), settings, tls);
+        let role = caller.as_ref().map(|caller| caller.role);
+        if let Some(role) = role {
+            telemetry.observer.watch_breakers(role, name, &endpoints);
+        }
         let budget = budget::Budget::default();
         let stack = ServiceBuilder::new()
             // One span for the call, however many attempts it takes; the schema says what may be tried again.
-            .layer(stage(trace::Trace { peer: name, telemetry: telemetry.clone() }))
+            .layer(stage(trace::Trace { caller, peer: name, telemetry: telemetry.clone() }))
             // The caller's deadline less a margin; what is late is not begun.
             .layer(stage(deadline::Deadline { peer: name, settings }))
             // Tries again what the schema says can be tried again, and what was never sent.
-            .layer(stage(retry::Retry { telemetry: telemetry.clone(), budget: budget.clone() }))
+            .layer(stage(retry::Retry { role, peer: name, telemetry: telemetry.clone(), budget: budget.clone() }))
             // Asks for a slow read a second time, where that is wanted.
             .layer(stage(hedge::Hedge::new(settings.hedge, telemetry, budget)))
             // The least loaded endpoint whose breaker lets the call through, then its connection.

@@ -55,6 +55,8 @@ pub use status::Finding;
 
 mod admin;
 
+mod observe;
+
 mod telemetry;
 pub use telemetry::{LogFormat, Telemetry, TelemetryError, TelemetrySettings, chain};
 

@@ -21,6 +21,7 @@ use crate::{
     Background, CallSettings, Clock, Target, Telemetry, Tls, TlsFault, TlsSettings, admin,
     events::{self, EventSettings, Events},
     health::{HealthService, Life, Phase},
+    observe,
     serve::{
         self, FaultFault, Faults, Serving, Streams,
         accept::{Ending, Limits},
@@ -249,7 +250,7 @@ impl Bound {
             .map(|(place, listener)| (place.role.name, address_of(listener)))
             .collect();
         let (targets, telemetry) = (targets(&addresses, plan.peers), plan.telemetry.clone());
-        let peers = Peers { targets, telemetry, settings: plan.calls, tls: tls.clone() };
+        let peers = Peers { role: None, targets, telemetry, settings: plan.calls, tls: tls.clone() };
         if let Some(tls) = tls.clone() {
             background.spawn(|end| tls.keep_up(end));
         }
@@ -261,10 +262,11 @@ impl Bound {
             let tokens = store.token_key().await.map_err(|source| StartError::Store { role: name, source })?;
             stores.push(store.clone());
             let (clock, telemetry) = (plan.clock.clone(), plan.telemetry.clone());
-            let (peers, background, streams) = (peers.clone(), background.clone(), Streams(life.clone()));
+            let (peers, background, streams) = (peers.of(name), background.clone(), Streams(life.clone()));
             let (own, time, signals) = (store.clone(), clock.clone(), telemetry.clone());
             let parts = Parts { store: own, clock: time, tokens, peers, background, telemetry: signals, streams };
-            let mut services = services(parts.clone())?.with(events::server(name, &parts));
+            let services = services(parts.clone())?.with(events::server(name, &parts));
+            let mut services = services.with(observe::server(name, &parts));
             let mut checks = vec![events.check(&store)];
             checks.append(&mut services.checks);
             let status = status::Subject { role: name, parts: &parts, life: &life, began };

@@ -56,7 +56,7 @@ pub(crate) fn stack(
     ServiceBuilder::new()
         // What is not gRPC is refused in HTTP's own words, before anything is spent on it.
         .layer(stage(shape::Shape))
-        // The call gets its name: request id, W3C trace context, and a span where it is sampled.
+        // The call gets its name: request id, W3C trace context, and a span where it is sampled. From here on it is observed.
         .layer(stage(trace::Trace::new(serving)))
         // Counted and timed, whatever becomes of it.
         .layer(stage(metrics::Metrics::new(serving)))

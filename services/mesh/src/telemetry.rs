@@ -28,6 +28,8 @@ use tracing_subscriber::{
     EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+use crate::observe::Observer;
+
 /// Spans that are exported carry this target.
 pub(crate) const SPAN_TARGET: &str = "mesh::rpc";
 /// From ten microseconds, because a cached read takes some tens, to ten seconds.
@@ -48,11 +50,20 @@ pub struct TelemetrySettings {
     pub otlp_endpoint: String,
     /// The share of calls that are traced, 0 to 1, where the caller has not decided.
     pub sample_ratio: f64,
+    /// How many bytes of recent calls are remembered for `trivet trace` and ListCalls, sampled or not: a call takes some two
+    /// hundred on either side. 0: none.
+    pub recent_bytes: usize,
 }
 
 impl Default for TelemetrySettings {
     fn default() -> Self {
-        Self { log: "info".to_owned(), log_format: LogFormat::Auto, otlp_endpoint: String::new(), sample_ratio: 1.0 }
+        Self {
+            log: "info".to_owned(),
+            log_format: LogFormat::Auto,
+            otlp_endpoint: String::new(),
+            sample_ratio: 1.0,
+            recent_bytes: 8 * 1024 * 1024,
+        }
     }
 }
 
@@ -91,6 +102,8 @@ pub struct Telemetry {
     meter_provider: SdkMeterProvider,
     registry: Registry,
     sample_ratio: f64,
+    /// What is seen of calls, sampled or not.
+    pub(crate) observer: Observer,
     /// `rpc.server.call.duration`, in seconds.
     pub(crate) server_calls: Histogram<f64>,
     /// `rpc.client.call.duration`, in seconds.
@@ -106,7 +119,8 @@ pub struct Telemetry {
 impl Telemetry {
     /// Metrics only: no logs, no spans. For tests, and for commands that are soon over.
     pub fn quiet() -> Result<Self, TelemetryError> {
-        Self::with(None, 0.0, Resource::builder().with_service_name("trivet").build())
+        let settings = TelemetrySettings { sample_ratio: 0.0, ..TelemetrySettings::default() };
+        Self::with(None, &settings, Resource::builder().with_service_name("trivet").build())
     }
 
     /// Sets up the process: logs to standard error, spans to the collector if there is one.
@@ -127,12 +141,12 @@ impl Telemetry {
         let lines = if json { lines.json().boxed() } else { lines.boxed() };
         let lines = lines.with_filter(settings.log.parse::<EnvFilter>()?);
         tracing_subscriber::registry().with(spans).with(lines).try_init()?;
-        Self::with(tracer_provider, settings.sample_ratio, resource)
+        Self::with(tracer_provider, settings, resource)
     }
 
     fn with(
         tracer_provider: Option<SdkTracerProvider>,
-        sample_ratio: f64,
+        settings: &TelemetrySettings,
         resource: Resource,
     ) -> Result<Self, TelemetryError> {
         let registry = Registry::new();
@@ -150,7 +164,8 @@ impl Telemetry {
             tracer_provider,
             meter_provider,
             registry,
-            sample_ratio,
+            sample_ratio: settings.sample_ratio,
+            observer: Observer::new(settings.recent_bytes),
         })
     }
 
@@ -176,33 +191,34 @@ impl Telemetry {
         }
     }
 
-    /// The span of a call that came in, and its place in the trace. Whether it is sampled is decided before any span is
-    /// made: by the caller, else by `sample_ratio`. A call that is not sampled costs no span and still has a trace id.
+    /// The span of a call that came in, its place in the trace, and the span that it is a part of. Whether it is sampled is
+    /// decided before any span is made: by the caller, else by `sample_ratio`. A call that is not sampled costs no span
+    /// and still has ids, by which it is found in the memory of the process.
     pub(crate) fn server_span(
         &self,
         role: &str,
         method: &str,
         request_id: &str,
         headers: &HeaderMap,
-    ) -> (Span, SpanContext) {
+    ) -> (Span, SpanContext, SpanId) {
         let parent = TraceContextPropagator::new().extract_with_context(&OtelContext::new(), &Headers(headers));
         let parent_span = parent.span().span_context().clone();
         let sampled = self.tracer_provider.is_some() && self.is_sampled(&parent_span);
         if !sampled {
-            return (Span::none(), if parent_span.is_valid() { parent_span } else { unsampled() });
+            return (Span::none(), unsampled(&parent_span), parent_span.span_id());
         }
         let span = rpc::server_span(role, method, request_id);
         if let Err(error) = span.set_parent(parent) {
             tracing::debug!(error = %error, "A span has no place for its parent");
         }
         let trace = span.context().span().span_context().clone();
-        (span, trace)
+        (span, trace, parent_span.span_id())
     }
 
-    /// The span of a call that goes out as part of `trace`, and what to tell the other side.
+    /// The span of a call that goes out as part of `trace`, or begins one, and what to tell the other side.
     pub(crate) fn client_span(&self, peer: &str, method: &str, trace: &SpanContext) -> (Span, SpanContext) {
-        if self.tracer_provider.is_none() || !trace.is_sampled() {
-            return (Span::none(), trace.clone());
+        if self.tracer_provider.is_none() || !self.is_sampled(trace) {
+            return (Span::none(), unsampled(trace));
         }
         let span = rpc::client_span(peer, method);
         let trace = span.context().span().span_context().clone();
@@ -241,10 +257,16 @@ fn exporter(endpoint: &str, resource: Resource) -> Result<Option<SdkTracerProvid
     Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
 }
 
-/// A fresh trace that nobody records.
-fn unsampled() -> SpanContext {
+/// A span that is sent to no collector, as a part of this trace, or of a fresh one where it is none. What the caller
+/// decided goes on with it.
+fn unsampled(parent: &SpanContext) -> SpanContext {
     let ids = RandomIdGenerator::default();
-    SpanContext::new(ids.new_trace_id(), ids.new_span_id(), TraceFlags::NOT_SAMPLED, false, TraceState::NONE)
+    let span_id = ids.new_span_id();
+    if parent.is_valid() {
+        let (flags, state) = (parent.trace_flags(), parent.trace_state().clone());
+        return SpanContext::new(parent.trace_id(), span_id, flags, false, state);
+    }
+    SpanContext::new(ids.new_trace_id(), span_id, TraceFlags::NOT_SAMPLED, false, TraceState::NONE)
 }
 
 /// Writes W3C Trace Context (<https://www.w3.org/TR/trace-context/>) into the headers of a call that goes out.

@@ -68,6 +68,13 @@ impl Config {
         if !(0.0..=1.0).contains(&self.telemetry.sample_ratio) {
             faults.push(format!("telemetry.sample_ratio is {}, it must be 0 to 1", self.telemetry.sample_ratio));
         }
+        // More than that is no memory of a moment any more, and is looked through whenever somebody asks.
+        if self.telemetry.recent_bytes > 1024 * 1024 * 1024 {
+            faults.push(format!(
+                "telemetry.recent_bytes is {}, it must be 1 GiB (1073741824) at most",
+                self.telemetry.recent_bytes
+            ));
+        }
         if let Err(fault) = self.server.faults.parse::<mesh::Faults>() {
             faults.push(format!("server.faults: {fault}"));
         }

@@ -28,7 +28,11 @@ use super::{
     connection::Connections,
     deadline::CallDeadline,
 };
-use crate::{Reason, Refusal, Telemetry, Toward, telemetry::code_of};
+use crate::{
+    Reason, Refusal, Telemetry, Toward,
+    observe::{Breakers, HasBreakers},
+    telemetry::code_of,
+};
 
 /// How long the past counts: an answer this old weighs half.
 const DECAY: Duration = Duration::from_secs(10);
@@ -261,6 +265,14 @@ impl Endpoints {
     }
 }
 
+impl HasBreakers for Endpoints {
+    fn breakers(&self) -> Breakers {
+        let known = lock(&self.known);
+        let states = known.endpoints.values().map(|endpoint| lock(&endpoint.health).breaker.state());
+        states.max().unwrap_or(Breakers::Closed)
+    }
+}
+
 impl Drop for Endpoint {
     fn drop(&mut self) {
         if !lock(&self.health).breaker.is_closed() {
@@ -373,6 +385,6 @@ impl Drop for Attempt<'_> {
 }
 
 /// A lock whose holder panicked still guards good data: every change under it is a whole one.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

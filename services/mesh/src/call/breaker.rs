@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::observe::Breakers;
+
 /// Over so many seconds, with at least so many calls, an endpoint may not fail more often than not.
 const WINDOW: usize = 10;
 const CALLS: u32 = 20;
@@ -100,6 +102,15 @@ impl Breaker {
     /// Whether it lets everybody through.
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed { .. })
+    }
+
+    /// How it is, for whoever looks.
+    pub(super) fn state(&self) -> Breakers {
+        match self.state {
+            State::Closed { .. } => Breakers::Closed,
+            State::HalfOpen => Breakers::HalfOpen,
+            State::Open { .. } => Breakers::Open,
+        }
     }
 
     /// What it would say now, with no effect.

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     Telemetry,
+    observe::{Key, View},
     stack::{Next, Reply, Stage},
     telemetry::code_of,
 };
@@ -44,6 +45,9 @@ const UNSENT_ATTEMPTS: u32 = 4;
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Retry {
+    /// The role that calls, where one does.
+    pub(super) role: Option<&'static str>,
+    pub(super) peer: &'static str,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) budget: Budget,
 }
@@ -92,9 +96,18 @@ impl Stage<Status> for Retry {
                 attempt += 1;
                 tokio::time::sleep(wait).await;
             }
-            self.telemetry
-                .client_retries
-                .add(1, &[opentelemetry::KeyValue::new("rpc.method", method.path.trim_start_matches('/'))]);
+            self.count(method.path);
+        }
+    }
+}
+
+impl Retry {
+    /// Counts an attempt beside the first.
+    fn count(&self, method: &'static str) {
+        let what = opentelemetry::KeyValue::new("rpc.method", method.trim_start_matches('/'));
+        self.telemetry.client_retries.add(1, &[what]);
+        if let Some(caller) = self.role {
+            self.telemetry.observer.retried(Key { caller, callee: self.peer, method, view: View::Caller });
         }
     }
 }

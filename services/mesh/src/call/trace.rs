@@ -1,5 +1,5 @@
 //! Names a call and opens its span; the trace context goes along in `traceparent`, the request id and the tenant in
-//! their own headers.
+//! their own headers. Who watches sees the call, and who it is that calls.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 
 use crate::{
     Context, Telemetry,
+    observe::{CALLER, Key, Label, Place, View},
     serve::{REQUEST_ID, TENANT},
     stack::{Next, Reply, Stage},
     telemetry::{code_of, inject, rpc},
@@ -17,6 +18,8 @@ use crate::{
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Trace {
+    /// The role that calls, where one does.
+    pub(super) caller: Option<Label>,
     pub(super) peer: &'static str,
     pub(super) telemetry: Arc<Telemetry>,
 }
@@ -24,10 +27,19 @@ pub(super) struct Trace {
 impl Stage<Status> for Trace {
     async fn run(self, mut request: Request<Body>, next: impl Next<Status>) -> Reply<Status> {
         let method = trivet_proto::method(request.uri().path()).map_or("other", |method| method.path);
-        let mut span = tracing::Span::none();
+        let (mut span, mut watch) = (tracing::Span::none(), None);
+        if let Some(caller) = &self.caller {
+            request.headers_mut().insert(CALLER, caller.header.clone());
+        }
         if let Some(context) = request.extensions().get::<Context>().cloned() {
             let (opened, trace) = self.telemetry.client_span(self.peer, method.trim_start_matches('/'), &context.trace);
             span = opened;
+            watch = self.caller.as_ref().and_then(|caller| {
+                let key = Key { caller: caller.role, callee: self.peer, method, view: View::Caller };
+                let (parent_id, request_id) = (context.trace.span_id(), &context.request_id);
+                let place = Place { key, trace: &trace, parent_id, request_id };
+                self.telemetry.observer.watch(request.uri().path(), &place)
+            });
             let headers = request.headers_mut();
             inject(&trace, headers);
             for (name, value) in [(REQUEST_ID, &*context.request_id), (TENANT, context.tenant.as_str())] {
@@ -40,6 +52,9 @@ impl Stage<Status> for Trace {
         let reply = next.go(request).instrument(span.clone()).await;
         let code = reply.as_ref().map_or_else(Status::code, code_of);
         rpc::record_client_code(&span, code);
+        if let Some(watch) = watch {
+            watch.end(code);
+        }
         self.telemetry
             .client_calls
             .record(began.elapsed().as_secs_f64(), &rpc::attributes((rpc::PEER, self.peer), method, code));

@@ -9,6 +9,7 @@ use tower::Service;
 use super::StartError;
 use crate::{
     Background, CallSettings, Clock, Peer, Store, Streams, Target, Telemetry, Tls, TokenKey,
+    call::Calling,
     events::Handlers,
     status::{Check, Finding},
     store::Migration,
@@ -92,6 +93,8 @@ impl Services {
 /// The other services, by name.
 #[derive(Clone)]
 pub struct Peers {
+    /// Who calls them.
+    pub(super) role: Option<&'static str>,
     pub(super) targets: Arc<BTreeMap<&'static str, Target>>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) settings: CallSettings,
@@ -99,6 +102,11 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// The same as this role calls them.
+    pub(super) fn of(&self, role: &'static str) -> Self {
+        Self { role: Some(role), ..self.clone() }
+    }
+
     /// The channel to a service that the role cannot do without.
     pub fn get(&self, name: &'static str) -> Result<Peer, StartError> {
         self.find(name).ok_or(StartError::NoPeer(name))
@@ -117,7 +125,8 @@ impl Peers {
     }
 
     fn peer(&self, name: &'static str, target: &Target, settings: CallSettings) -> Peer {
-        let toward = self.tls.as_ref().map(|tls| tls.toward(name));
-        Peer::over(toward, name, target, self.telemetry.clone(), settings)
+        let role = self.role.and_then(|role| self.telemetry.observer.label(role));
+        let tls = self.tls.as_ref().map(|tls| tls.toward(name));
+        Peer::called_by(Calling { role, tls }, name, target, self.telemetry.clone(), settings)
     }
 }

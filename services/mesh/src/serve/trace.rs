@@ -1,4 +1,4 @@
-//! Opens a call: its request id, its place in a trace, and, where it is sampled, its span.
+//! Opens a call: its request id, its place in a trace, and, where it is sampled, its span. Sampled or not, it is observed.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 
 use crate::{
     Caller, Clock, Context, Telemetry, Tenant, id,
+    observe::{Key, Place, View},
     serve::Serving,
     stack::{Next, Reply, Stage},
     telemetry::{code_of, rpc},
@@ -25,9 +26,20 @@ pub(crate) struct Trace {
     clock: Clock,
 }
 
+/// Who calls without a name of ours.
+const ANYBODY: &str = "operator";
+
 impl Trace {
     pub(crate) fn new(serving: &Serving) -> Self {
         Self { role: serving.role, telemetry: serving.telemetry.clone(), clock: serving.clock.clone() }
+    }
+
+    /// What the call is counted under.
+    fn key(&self, request: &Request<Body>) -> Key {
+        let method = trivet_proto::method(request.uri().path()).map_or("other", |method| method.path);
+        let caller = self.telemetry.observer.caller(request.headers());
+        let (caller, view) = caller.unwrap_or((ANYBODY, View::Callee));
+        Key { caller, callee: self.role, method, view }
     }
 }
 
@@ -35,7 +47,9 @@ impl Stage<Infallible> for Trace {
     async fn run(self, mut request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
         let request_id = request_id(request.headers(), &self.clock);
         let method = request.uri().path().trim_start_matches('/').to_owned();
-        let (span, trace) = self.telemetry.server_span(self.role, &method, &request_id, request.headers());
+        let (span, trace, parent_id) = self.telemetry.server_span(self.role, &method, &request_id, request.headers());
+        let place = Place { key: self.key(&request), trace: &trace, parent_id, request_id: &request_id };
+        let watch = self.telemetry.observer.watch(request.uri().path(), &place);
         request.extensions_mut().insert(Context {
             tenant: Tenant::default_tenant(),
             // As is everybody until the identity stage knows better.
@@ -46,7 +60,11 @@ impl Stage<Infallible> for Trace {
             trace,
         });
         let mut response = next.go(request).instrument(span.clone()).await?;
-        rpc::record_server_code(&span, code_of(&response));
+        let code = code_of(&response);
+        rpc::record_server_code(&span, code);
+        if let Some(watch) = watch {
+            watch.end(code);
+        }
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, value);
         }

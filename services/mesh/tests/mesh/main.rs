@@ -31,6 +31,7 @@ mod breaker;
 mod endpoints;
 mod hops;
 mod limits;
+mod observe;
 mod retries;
 
 mod certificates;
