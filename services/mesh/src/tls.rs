@@ -29,12 +29,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{
-    Clock, Telemetry,
-    config::Faults,
-    identity::{SpiffeId, Transport},
-    socket::Socket,
-};
+use crate::{Clock, Telemetry, config::Faults, identity::Transport, socket::Socket};
 
 use files::Files;
 use leaf::Leaf;
@@ -141,11 +136,6 @@ impl Tls {
         Ok(Some(tls))
     }
 
-    /// Whom our certificate names.
-    pub fn id(&self) -> SpiffeId {
-        self.current().leaf.id.clone()
-    }
-
     /// Calls this service: itself or a process with all roles answers, and nobody else.
     pub fn toward(&self, service: &'static str) -> Toward {
         Toward { tls: self.clone(), expected: Expected::Service(service) }
@@ -163,6 +153,8 @@ impl Tls {
     /// Looks at the files again and again. Handshakes from then on are made with what they hold now, connections that are
     /// there live on. What cannot be used is said once, and what was good before stays in force.
     pub(crate) async fn keep_up(self, end: CancellationToken) {
+        let Leaf { id, not_after, .. } = self.current().leaf.clone();
+        info!("This process is {id}, and its certificate good until {}", not_after.to_wire());
         let mut every = tokio::time::interval(Duration::from_millis(self.0.settings.reload_ms));
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut said, mut warned) = (None, None);
@@ -272,7 +264,7 @@ pub(crate) enum Refused {
     #[error("it broke off: {0}")]
     Alert(Error),
     /// No TLS that we know.
-    #[error("the TLS handshake failed: {0}")]
+    #[error("the handshake failed: {0}")]
     Handshake(io::Error),
     /// Nothing, for as long as a handshake may take.
     #[error("it did not end its TLS handshake in time")]

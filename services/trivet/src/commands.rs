@@ -1,5 +1,6 @@
 //! What the binary can be told to do.
 
+mod certs;
 mod events;
 mod health;
 mod migrate;
@@ -7,6 +8,7 @@ mod serve;
 mod settings;
 mod status;
 
+pub use certs::{CertsCommand, certs};
 pub use events::{EventsCommand, events};
 pub use health::health;
 pub use migrate::{migrate_status, migrate_up};

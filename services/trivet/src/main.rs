@@ -10,7 +10,8 @@ use mesh::{
 use trivet::{
     Config, RoleName,
     commands::{
-        EventsCommand, Show, events, explain, health, manual, migrate_status, migrate_up, say, serve, show, status,
+        CertsCommand, EventsCommand, Show, certs, events, explain, health, manual, migrate_status, migrate_up, say,
+        serve, show, status,
     },
 };
 
@@ -68,6 +69,11 @@ enum Command {
     Events {
         #[command(subcommand)]
         command: EventsCommand,
+    },
+    /// Makes certificates.
+    Certs {
+        #[command(subcommand)]
+        command: CertsCommand,
     },
     /// Says what can be set and what is set.
     Config {
@@ -154,6 +160,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<String> {
         }
         Command::Status { address } => status(&config, address.as_deref()).await.map(|()| String::new()),
         Command::Events { command } => events(&config, command).await,
+        Command::Certs { command } => certs(&config, &command).await,
         Command::Config { command: ConfigCommand::Show } => show(&config),
         Command::Config { command: ConfigCommand::Manual } => Ok(manual()),
         Command::Explain { reason } => explain(reason.as_deref()),

@@ -8,7 +8,7 @@ use crate::identity::{SpiffeId, is_trust_domain};
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TlsSettings {
     /// The process's certificate, a PEM file: the leaf, then whoever vouches for it. It names the process in its one URI, a
-    /// SPIFFE ID. Empty, as `key` and `trust_bundle` then are: no TLS.
+    /// SPIFFE ID. Empty, as `key` and `trust_bundle` then are: no TLS. `trivet certs dev` makes all three.
     pub certificate: String,
     /// The certificate's key, a PEM file.
     pub key: String,

@@ -20,6 +20,7 @@ mod bad_input;
 mod batches;
 mod by_chance;
 mod catalog;
+mod certificates;
 mod charges;
 mod crash;
 mod dead_letters;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The samples of `/metrics` whose names begin like this, with their labels.
-async fn samples(process: &Process, name: &str) -> BTreeMap<String, f64> {
+pub(crate) async fn samples(process: &Process, name: &str) -> BTreeMap<String, f64> {
     let mut socket = TcpStream::connect(process.addresses["admin"]).await.unwrap();
     socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: trivet\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut told = String::new();
