@@ -58,7 +58,7 @@ mod admin;
 mod observe;
 
 mod telemetry;
-pub use telemetry::{LogFormat, Telemetry, TelemetryError, TelemetrySettings, chain};
+pub use telemetry::{LogFormat, Telemetry, TelemetryError, TelemetrySettings, chain, rpc::name as code_name};
 
 /// Used by [`text_enum`].
 #[doc(hidden)]

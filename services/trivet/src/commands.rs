@@ -1,17 +1,23 @@
 //! What the binary can be told to do.
 
 mod certs;
+mod check;
 mod events;
 mod health;
 mod migrate;
+mod observe;
+mod output;
 mod serve;
+mod service;
 mod settings;
 mod status;
 
 pub use certs::{CertsCommand, certs};
+pub use check::{CheckArguments, check};
 pub use events::{EventsCommand, events};
 pub use health::health;
 pub use migrate::{migrate_status, migrate_up};
+pub use observe::{Look, TapArguments, edges, stat, tap, trace};
 pub use serve::{Show, serve};
 pub use settings::{explain, manual, show};
 pub use status::status;
@@ -24,6 +30,7 @@ use std::{
 
 use anyhow::Context as _;
 use mesh::{CallSettings, Clock, Peer, Target, Telemetry, Tls};
+use tonic::Status;
 
 use crate::Config;
 
@@ -36,6 +43,15 @@ pub fn say(text: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+/// The exit code of a command that failed so: 64 and the gRPC code of the call that failed, which is what grpcurl exits
+/// with; 1 where it was no call.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    /// No command of a shell or of the system ends in these.
+    const CALLS: u8 = 64;
+    let code = error.chain().find_map(|cause| cause.downcast_ref::<Status>()).map(|status| i32::from(status.code()));
+    code.and_then(|code| u8::try_from(code).ok()).map_or(1, |code| CALLS.saturating_add(code))
 }
 
 /// A port of this machine's own process.

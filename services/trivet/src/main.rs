@@ -10,8 +10,8 @@ use mesh::{
 use trivet::{
     Config, RoleName,
     commands::{
-        CertsCommand, EventsCommand, Show, certs, events, explain, health, manual, migrate_status, migrate_up, say,
-        serve, show, status,
+        CertsCommand, CheckArguments, EventsCommand, Look, Show, TapArguments, certs, check, edges, events, exit_code,
+        explain, health, manual, migrate_status, migrate_up, say, serve, show, stat, status, tap, trace,
     },
 };
 
@@ -21,7 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Accounts, a catalog and money over gRPC.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -35,6 +35,10 @@ struct Arguments {
     #[arg(long = "data", global = true, value_name = "DIR")]
     data: Option<String>,
 }
+
+/// What programs that run this one go by.
+const EXIT_CODES: &str = "Exit codes: 0, all is well; 1, it is not; 2, the command line cannot be read; 64 and a gRPC code, a \
+    call failed so, such as 78 for UNAVAILABLE.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -64,6 +68,21 @@ enum Command {
         /// host:port of the service; account on this machine where it is left out.
         #[arg(long)]
         address: Option<String>,
+    },
+    /// Checks whether everything is as it should be, service by service; the exit code is 0 unless something is not.
+    Check(CheckArguments),
+    /// Shows how each service does: success, requests a second, latencies of the last minute.
+    Stat(Look),
+    /// Shows who calls whom, method by method, and how that went in the last minute.
+    Edges(Look),
+    /// Shows calls as they end, until Ctrl-C.
+    Tap(TapArguments),
+    /// Shows one request through all the services that it came to, as a tree.
+    Trace {
+        /// A trace id, or the x-request-id that the request was made under.
+        id: String,
+        #[command(flatten)]
+        look: Look,
     },
     /// Shows what the services tell each other, and mends what went wrong with it.
     Events {
@@ -133,7 +152,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("trivet: {}", chain(error.as_ref()));
-            ExitCode::FAILURE
+            ExitCode::from(exit_code(&error))
         }
     }
 }
@@ -159,6 +178,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<String> {
             health(&config, address.as_deref(), &service).await.map(|line| format!("{line}\n"))
         }
         Command::Status { address } => status(&config, address.as_deref()).await.map(|()| String::new()),
+        Command::Check(arguments) => check(&config, &arguments).await.map(|()| String::new()),
+        Command::Stat(look) => stat(&config, &look).await,
+        Command::Edges(look) => edges(&config, &look).await,
+        Command::Tap(arguments) => tap(&config, &arguments).await.map(|()| String::new()),
+        Command::Trace { id, look } => trace(&config, &look, &id).await,
         Command::Events { command } => events(&config, command).await,
         Command::Certs { command } => certs(&config, &command).await,
         Command::Config { command: ConfigCommand::Show } => show(&config),

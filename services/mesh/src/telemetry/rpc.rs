@@ -76,7 +76,7 @@ pub(crate) fn attributes(side: (&'static str, &'static str), method: &'static st
 }
 
 /// A code as gRPC spells it.
-pub(crate) const fn name(code: Code) -> &'static str {
+pub const fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -4,13 +4,12 @@ use std::{
     fmt::Write as _,
     io::{self, ErrorKind, IsTerminal as _, Write as _},
     pin::pin,
-    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use futures_util::{StreamExt as _, stream::SelectAll};
-use mesh::{Context, Peer, Reason, Target, Tenant, chain, page};
+use mesh::{Peer, Reason, Tenant, chain, page};
 use prost_types::Timestamp;
 use serde::Serialize;
 use trivet_proto::mesh::v1::{
@@ -19,11 +18,11 @@ use trivet_proto::mesh::v1::{
     TailEventsResponse, event_service_client::EventServiceClient,
 };
 
-use super::{here, peer};
-use crate::{Config, RoleName};
-
-/// Who does not begin to answer within this does not answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+use super::{
+    output::table,
+    service::{Service, ask, services},
+};
+use crate::Config;
 
 /// What to do about events.
 #[derive(Subcommand)]
@@ -83,13 +82,6 @@ pub struct At {
     tenant: Tenant,
 }
 
-/// One service that is asked.
-struct Service {
-    name: String,
-    tenant: Tenant,
-    client: EventServiceClient<Peer>,
-}
-
 /// Does it, and says what there is to say in the end.
 pub async fn events(config: &Config, command: EventsCommand) -> anyhow::Result<String> {
     match command {
@@ -113,35 +105,15 @@ pub async fn events(config: &Config, command: EventsCommand) -> anyhow::Result<S
     }
 }
 
-/// The service at this address, or all three: where the settings say that they are, else on this machine.
-async fn services(config: &Config, address: Option<&str>, tenant: &Tenant) -> anyhow::Result<Vec<Service>> {
-    let service = async |name: &str, role, target: &Target| {
-        let client = EventServiceClient::new(peer(config, role, target, PATIENCE).await?);
-        anyhow::Ok(Service { name: name.to_owned(), tenant: tenant.clone(), client })
-    };
-    if let Some(address) = address {
-        return Ok(vec![service(address, "events", &address.parse()?).await?]);
-    }
-    let mut services = Vec::new();
-    for role in RoleName::ALL {
-        let settings = role.config(config);
-        let target = settings.target().with_context(|| format!("{}.address", role.as_str()))?;
-        let target = target.unwrap_or_else(|| here(config, settings.port));
-        services.push(service(role.as_str(), role.as_str(), &target).await?);
-    }
-    Ok(services)
-}
-
 impl Service {
-    /// A call of ours, now.
-    fn call(&self) -> Context {
-        Context::own(self.tenant.clone(), PATIENCE)
+    fn events(&self) -> EventServiceClient<Peer> {
+        EventServiceClient::new(self.peer.clone())
     }
 
     /// Whether it had this dead letter, which is tried again.
     async fn replay_dead(&self, event_id: String) -> anyhow::Result<bool> {
         let request = self.call().onward(ReplayDeadLetterRequest { event_id });
-        match self.client.clone().replay_dead_letter(request).await {
+        match self.events().replay_dead_letter(request).await {
             Err(status) if Reason::of(&status) == Some(Reason::EventNotFound) => Ok(false),
             answer => Ok(answer.map(|_| true)?),
         }
@@ -150,7 +122,7 @@ impl Service {
     /// Whether it had this dead letter, which is gone.
     async fn discard_dead(&self, event_id: String) -> anyhow::Result<bool> {
         let request = self.call().onward(DiscardDeadLetterRequest { event_id });
-        match self.client.clone().discard_dead_letter(request).await {
+        match self.events().discard_dead_letter(request).await {
             Err(status) if Reason::of(&status) == Some(Reason::EventNotFound) => Ok(false),
             answer => Ok(answer.map(|_| true)?),
         }
@@ -159,31 +131,13 @@ impl Service {
     async fn dead(&self) -> anyhow::Result<ListDeadLettersResponse> {
         let page_size = i32::try_from(page::MAX_SIZE).unwrap_or(i32::MAX);
         let request = self.call().onward(ListDeadLettersRequest { page_size, page_token: String::new() });
-        Ok(self.client.clone().list_dead_letters(request).await?.into_inner())
+        Ok(self.events().list_dead_letters(request).await?.into_inner())
     }
 
     async fn flow(&self) -> anyhow::Result<Vec<EventFlow>> {
         let request = self.call().onward(GetEventFlowRequest {});
-        Ok(self.client.clone().get_event_flow(request).await?.into_inner().flows)
+        Ok(self.events().get_event_flow(request).await?.into_inner().flows)
     }
-}
-
-/// What the services answer. Who does not is named on standard error; it is an error where nobody does.
-async fn ask<'s, T>(
-    services: &'s [Service],
-    question: impl AsyncFn(&'s Service) -> anyhow::Result<T>,
-) -> anyhow::Result<Vec<(&'s Service, T)>> {
-    let mut answers = Vec::new();
-    for service in services {
-        match question(service).await {
-            Ok(answer) => answers.push((service, answer)),
-            Err(error) => eprintln!("trivet: {}: {}", service.name, chain(error.as_ref())),
-        }
-    }
-    if answers.is_empty() {
-        bail!("nobody answered");
-    }
-    Ok(answers)
 }
 
 /// An event as a line of JSON.
@@ -223,7 +177,7 @@ impl From<TailEventsResponse> for Line {
 async fn tail(services: &[Service], request: &TailEventsRequest) -> anyhow::Result<()> {
     let mut interrupt = pin!(tokio::signal::ctrl_c());
     let tails = ask(services, async |service| {
-        Ok(service.client.clone().tail_events(service.call().onward(request.clone())).await?.into_inner())
+        Ok(service.events().tail_events(service.call().onward(request.clone())).await?.into_inner())
     });
     let mut events = SelectAll::new();
     for (service, tail) in tails.await? {
@@ -325,7 +279,7 @@ async fn replay(services: &[Service], from: Timestamp) -> anyhow::Result<String>
 
 async fn replay_one(service: &Service, from: Timestamp) -> anyhow::Result<()> {
     let request = service.call().onward(ReplayEventsRequest { from_time: Some(from) });
-    let mut steps = service.client.clone().replay_events(request).await?.into_inner();
+    let mut steps = service.events().replay_events(request).await?.into_inner();
     let mut output = io::stdout();
     // Someone at a terminal sees one line that changes; a file gets a line for each step.
     let (start, end) = if output.is_terminal() { ("\r", "") } else { ("", "\n") };
@@ -337,22 +291,4 @@ async fn replay_one(service: &Service, from: Timestamp) -> anyhow::Result<()> {
         writeln!(output)?;
     }
     Ok(())
-}
-
-/// Columns as wide as what is in them. What others wrote does not steer the terminal.
-fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) -> String {
-    let plain = |text: String| text.replace(char::is_control, "\u{fffd}");
-    let rows: Vec<_> = std::iter::once(header.map(str::to_owned)).chain(rows).map(|row| row.map(plain)).collect();
-    let mut widths = [0; COLUMNS];
-    for row in &rows {
-        for (width, text) in widths.iter_mut().zip(row) {
-            *width = text.chars().count().max(*width);
-        }
-    }
-    let mut lines = String::new();
-    for row in rows {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(text, width)| format!("{text:<width$}")).collect();
-        let _ = writeln!(lines, "{}", cells.join("  ").trim_end());
-    }
-    lines
 }
