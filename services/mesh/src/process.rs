@@ -23,7 +23,7 @@ use crate::{
     health::{HealthService, Life, Phase},
     observe,
     serve::{
-        self, FaultFault, Faults, Serving, Streams,
+        self, FaultFault, Faults, OriginFaults, Origins, Serving, Streams,
         accept::{Ending, Limits},
     },
     status,
@@ -62,6 +62,9 @@ pub struct ServerSettings {
     /// How old a connection gets before its caller is asked to open another one, in milliseconds, give or take a tenth, so
     /// that load spreads over replicas that came later. Calls under way on it have `grace_ms` to end. 0: no age is too old.
     pub connection_age_ms: u64,
+    /// The origins whose pages may call by grpc-web, several with commas: `https://shop.example,http://localhost:3000`.
+    /// Any other page is refused. Empty: no page may call, and HTTP/1.1 is not spoken.
+    pub web_origins: String,
     /// What goes wrong on purpose, to see what callers make of it: `Deduct=abort:UNAVAILABLE@10,GetAccount=delay:250@50`
     /// refuses 10 of a hundred calls and holds up 50 for 250 ms; `*` is every rpc. Not for production.
     pub faults: String,
@@ -77,6 +80,7 @@ impl Default for ServerSettings {
             announce_ms: 5_000,
             grace_ms: 20_000,
             connection_age_ms: 1_800_000,
+            web_origins: String::new(),
             faults: String::new(),
         }
     }
@@ -158,6 +162,9 @@ pub enum StartError {
     /// Faults on purpose that cannot be read.
     #[error("server.faults cannot be used: {0}")]
     Faults(#[from] FaultFault),
+    /// Origins that cannot be read.
+    #[error("server.web_origins cannot be used: {0}")]
+    Origins(#[from] OriginFaults),
     /// Reflection cannot be built from the contract.
     #[error("the contract cannot be reflected")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -168,6 +175,7 @@ pub struct Bound {
     plan: Plan,
     faults: Faults,
     tls: Option<Tls>,
+    origins: Origins,
     admin: TcpListener,
     listeners: Vec<TcpListener>,
 }
@@ -197,6 +205,7 @@ impl Plan {
             return Err(StartError::Insecure(host));
         }
         let tls = Tls::load(&self.tls, &self.clock, &self.telemetry).await?;
+        let origins: Origins = self.server.web_origins.parse()?;
         let faults: Faults = self.server.faults.parse()?;
         if !faults.is_empty() {
             warn!("Calls go wrong on purpose: {faults} (server.faults)");
@@ -207,7 +216,7 @@ impl Plan {
             let name = placement.role.name;
             listeners.push(bind(name, host, placement.port, &format!("{name}.port")).await?);
         }
-        Ok(Bound { plan: self, faults, tls, admin, listeners })
+        Ok(Bound { plan: self, faults, origins, tls, admin, listeners })
     }
 }
 
@@ -226,11 +235,11 @@ impl Bound {
     /// Opens the stores, starts the roles and becomes ready. A database that does not answer is waited for, with
     /// readiness NOT_SERVING; dropping the future gives up.
     pub async fn start(self) -> Result<Running, StartError> {
-        let Self { plan, faults, tls, admin, listeners } = self;
+        let Self { plan, faults, origins, tls, admin, listeners } = self;
         let began = Instant::now();
         let life = Life::default();
         let ending = Ending::default();
-        let limits = Limits::of(&plan.server);
+        let limits = Limits::of(&plan.server, &origins);
         let (admin_end, tasks) = (CancellationToken::new(), TaskTracker::new());
         let background = Background::default();
         // Whatever was begun ends with a start that fails or is given up.
@@ -274,7 +283,8 @@ impl Bound {
             events.add(name, &store, std::mem::take(&mut services.handlers));
             let routes = with_health_and_reflection(services, &life)?;
             let default_deadline = Duration::from_millis(plan.server.deadline_ms);
-            let serving = Serving { role: name, telemetry, clock, default_deadline, faults: faults.clone() };
+            let (faults, origins) = (faults.clone(), origins.clone());
+            let serving = Serving { role: name, telemetry, clock, default_deadline, faults, origins };
             let (stack, tls) = (serve::stack(&serving, routes), tls.clone());
             tasks.spawn(serve::accept::accept(listener, tls, stack, limits, ending.clone()));
         }

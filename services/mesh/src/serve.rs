@@ -10,6 +10,7 @@ mod metrics;
 mod shape;
 mod streams;
 mod trace;
+mod web;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ pub use fault::{FaultFault, Faults};
 pub(crate) use identity::TENANT;
 pub use streams::{Answers, Streams};
 pub(crate) use trace::REQUEST_ID;
+pub use web::{OriginFaults, Origins};
 
 /// Bytes of the largest request: a batch of 1,000 ids of 128 bytes, and room.
 pub const REQUEST_BYTES: usize = 256 * 1024;
@@ -44,6 +46,8 @@ pub(crate) struct Serving {
     pub(crate) default_deadline: Duration,
     /// What goes wrong on purpose.
     pub(crate) faults: Faults,
+    /// The origins whose pages may call.
+    pub(crate) origins: Origins,
 }
 
 /// The whole way of a request through the process.
@@ -54,6 +58,8 @@ pub(crate) fn stack(
     routes: Routes,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static {
     ServiceBuilder::new()
+        // What comes from a page: refused but for the origins of the settings, and turned from grpc-web into gRPC.
+        .option_layer(web::Web::of(&serving.origins).map(stage))
         // What is not gRPC is refused in HTTP's own words, before anything is spent on it.
         .layer(stage(shape::Shape))
         // The call gets its name: request id, W3C trace context, and a span where it is sampled. From here on it is observed.

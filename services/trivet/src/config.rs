@@ -79,6 +79,9 @@ impl Config {
             faults.push(format!("server.faults: {fault}"));
         }
         faults.extend(self.tls.faults());
+        if let Err(mesh::OriginFaults(more)) = self.server.web_origins.parse::<mesh::Origins>() {
+            faults.extend(more.iter().map(|fault| format!("server.web_origins: {fault}")));
+        }
         faults.extend(self.event_faults());
         if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
     }

@@ -1,5 +1,5 @@
 //! The accept loop: HTTP/2 connections, their limits, and their end. tonic's own loop waits for ever on one open
-//! stream and unsets two of hyper's limits.
+//! stream and unsets two of hyper's limits. HTTP/1.1 is spoken where pages in browsers may call, and nowhere else.
 
 use std::{
     convert::Infallible,
@@ -12,9 +12,10 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http2};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use tokio::{
@@ -30,6 +31,7 @@ use tracing::{debug, warn};
 use crate::{
     ServerSettings, Tls,
     identity::Transport,
+    serve::{Origins, web},
     socket::{Counted, Socket},
     tls::Refused,
 };
@@ -75,12 +77,23 @@ pub(crate) struct Limits {
     age: Option<Duration>,
     /// How long calls may take that are under way when it is too old.
     grace: Duration,
+    /// What it may speak.
+    spoken: Spoken,
+}
+
+/// What a connection may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Http2,
+    /// Browsers speak HTTP/1.1 where there is no TLS.
+    Http1Too,
 }
 
 impl Limits {
-    pub(crate) fn of(settings: &ServerSettings) -> Self {
+    pub(crate) fn of(settings: &ServerSettings, origins: &Origins) -> Self {
         let age = (settings.connection_age_ms > 0).then(|| Duration::from_millis(settings.connection_age_ms));
-        Self { age, grace: Duration::from_millis(settings.grace_ms) }
+        let spoken = if origins.is_empty() { Spoken::Http2 } else { Spoken::Http1Too };
+        Self { age, grace: Duration::from_millis(settings.grace_ms), spoken }
     }
 
     /// Waits until a connection that is opened now is too old.
@@ -116,7 +129,7 @@ where
                     let _place = place;
                     let until = Instant::now() + HANDSHAKE;
                     let opened = tokio::select! {
-                        opened = open(socket, tls, until) => opened,
+                        opened = open(socket, tls, limits.spoken, until) => opened,
                         // Who has asked for nothing yet loses nothing.
                         () = ended.drain.cancelled() => return,
                     };
@@ -135,8 +148,17 @@ where
 }
 
 /// A socket that requests can come over, and what it says of its other end.
-async fn open(socket: TcpStream, tls: Option<Tls>, until: Instant) -> Result<(Socket, Transport), Refused> {
-    socket.set_nodelay(true).map_err(Refused::Handshake)?;
+async fn open(
+    socket: TcpStream,
+    tls: Option<Tls>,
+    spoken: Spoken,
+    until: Instant,
+) -> Result<(Socket, Transport), Refused> {
+    let kept_alive = || match spoken {
+        Spoken::Http2 => Ok(()),
+        Spoken::Http1Too => web::keep_alive(&socket, KEEPALIVE, KEEPALIVE_ANSWER),
+    };
+    socket.set_nodelay(true).and_then(|()| kept_alive()).map_err(Refused::Handshake)?;
     let Some(tls) = tls else { return Ok((Socket::Plain(socket), Transport::default())) };
     let accepted = timeout_at(until, tls.accept(socket)).await.unwrap_or(Err(Refused::Late));
     accepted.inspect_err(|refused| tls.count(refused))
@@ -161,7 +183,8 @@ async fn connection<S>(
             request.map(Body::new)
         })
         .service(service);
-    let connection = settings().serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+    let settings = settings(limits.spoken);
+    let connection = settings.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     // hyper waits for ever for a preface that does not come, drain or not.
     let no_preface = async {
@@ -203,9 +226,10 @@ async fn connection<S>(
     }
 }
 
-fn settings() -> http2::Builder<TokioExecutor> {
-    let mut settings = http2::Builder::new(TokioExecutor::new());
+fn settings(spoken: Spoken) -> auto::Builder<TokioExecutor> {
+    let mut settings = auto::Builder::new(TokioExecutor::new());
     settings
+        .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_local_error_reset_streams(LOCAL_RESETS)
@@ -215,5 +239,8 @@ fn settings() -> http2::Builder<TokioExecutor> {
         .adaptive_window(false)
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_ANSWER);
-    settings
+    match spoken {
+        Spoken::Http2 => settings.http2_only(),
+        Spoken::Http1Too => web::with_http1(settings, HANDSHAKE),
+    }
 }

@@ -88,12 +88,13 @@ fn completed(context: &Context, status: Status) -> Status {
 }
 
 /// How tonic 0.14 begins what it says of a message that it cannot read. Any other INTERNAL is somebody's mistake.
-const UNREADABLE: [&str; 5] = [
+const UNREADABLE: [&str; 6] = [
     "failed to decode Protobuf message",
     "protocol error: ",
     "Unexpected EOF decoding stream",
     "Missing request message",
     "Error decompressing",
+    "tonic-web: ",
 ];
 
 /// What tonic itself answers, in our words. It calls a message that it cannot decode INTERNAL, and one that is too

@@ -39,6 +39,27 @@ fn fault(method: &Method, headers: &HeaderMap) -> Option<StatusCode> {
     (!is_grpc).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
 }
 
+/// Content types of grpc-web: exactly those that are translated.
+const WEB: [&[u8]; 4] = [
+    b"application/grpc-web",
+    b"application/grpc-web+proto",
+    b"application/grpc-web-text",
+    b"application/grpc-web-text+proto",
+];
+
+/// Whether the content type is one of grpc-web's.
+pub(super) fn is_web(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|content_type| WEB.contains(&content_type.as_bytes()))
+}
+
+/// Which status of HTTP a request deserves that must be grpc-web, if any.
+pub(super) fn web_fault(method: &Method, headers: &HeaderMap) -> Option<StatusCode> {
+    if method != Method::POST {
+        return Some(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    (!is_web(headers)).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+}
+
 /// A body that breaks off where more follows than the one message of a unary call. tonic reads to the end before it
 /// calls the handler, so that nothing is begun.
 struct OneMessage {
@@ -82,7 +103,7 @@ impl http_body::Body for OneMessage {
     }
 }
 
-fn refused(status: StatusCode) -> Response<Body> {
+pub(super) fn refused(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     if status == StatusCode::METHOD_NOT_ALLOWED {
@@ -95,12 +116,19 @@ fn refused(status: StatusCode) -> Response<Body> {
 mod tests {
     use super::*;
 
+    fn headers(content_type: Option<&'static str>) -> HeaderMap {
+        let content_type = content_type.map(http::HeaderValue::from_static);
+        content_type.map(|content_type| (header::CONTENT_TYPE, content_type)).into_iter().collect()
+    }
+
     fn check(method: &Method, content_type: Option<&'static str>, expected: Option<u16>) {
-        let mut headers = HeaderMap::new();
-        if let Some(content_type) = content_type {
-            headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
-        }
-        assert_eq!(fault(method, &headers).map(|status| status.as_u16()), expected, "{method} {content_type:?}");
+        let status = fault(method, &headers(content_type)).map(|status| status.as_u16());
+        assert_eq!(status, expected, "{method} {content_type:?}");
+    }
+
+    fn check_web(method: &Method, content_type: Option<&'static str>, expected: Option<u16>) {
+        let status = web_fault(method, &headers(content_type)).map(|status| status.as_u16());
+        assert_eq!(status, expected, "{method} {content_type:?}");
     }
 
     #[test]
@@ -113,5 +141,17 @@ mod tests {
         check(&Method::POST, Some("application/grpc+json"), Some(415));
         check(&Method::POST, Some("application/grpc-web"), Some(415));
         check(&Method::POST, None, Some(415));
+    }
+    #[test]
+    fn of_a_page_only_a_post_of_grpc_web_passes() {
+        for content_type in WEB {
+            check_web(&Method::POST, Some(std::str::from_utf8(content_type).unwrap()), None);
+        }
+        check_web(&Method::GET, Some("application/grpc-web"), Some(405));
+        check_web(&Method::OPTIONS, None, Some(405));
+        check_web(&Method::POST, Some("application/grpc"), Some(415));
+        check_web(&Method::POST, Some("application/grpc-web+json"), Some(415));
+        check_web(&Method::POST, Some("text/plain"), Some(415));
+        check_web(&Method::POST, None, Some(415));
     }
 }

@@ -13,6 +13,7 @@
 
 mod house;
 mod line;
+mod page;
 mod papers;
 mod proxy;
 mod raw;
@@ -24,6 +25,7 @@ mod health;
 mod serving;
 mod start;
 mod status;
+mod web;
 
 mod abuse;
 mod balancing;

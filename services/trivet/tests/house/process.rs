@@ -282,6 +282,10 @@ async fn settings_that_contradict_each_other_or_keep_nothing_are_refused() {
     // What it tells must reach the others.
     let said = of(&["serve", "billing"], &[("data_dir", "nowhere")]).await;
     assert!(said.contains("billing runs apart from the others: set events.nats_url"), "{said}");
+    let said = of(&["config", "show"], &[("server.web_origins", "*,https://shop.example/")]).await;
+    for origin in ["*", "https://shop.example/"] {
+        assert!(said.contains(&format!("server.web_origins: {origin:?} is no origin")), "{said}");
+    }
     let wrong = [("events.nats_stream", "A B"), ("events.nats_replicas", "2"), ("events.max_bytes", "7")];
     let said = of(&["config", "show"], &wrong).await;
     for (key, _) in wrong {
