@@ -10,6 +10,7 @@ mod deadline;
 mod discover;
 mod hedge;
 mod retry;
+mod say;
 mod trace;
 
 use std::{sync::Arc, time::Duration};
@@ -18,7 +19,7 @@ use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
 
-use crate::{Context, Reason, Refusal, Telemetry, Toward, observe::Label, stack::stage};
+use crate::{Context, Reason, Refusal, Telemetry, Toward, observe::Label, serve::ProcessWord, stack::stage};
 
 pub(crate) use attempt::is_illness;
 use attempt::{Failure, Reach};
@@ -124,6 +125,13 @@ impl Peer {
             // The least loaded endpoint whose breaker lets the call through, then its connection.
             .service(balance::Balance(endpoints));
         Self { name, stack: BoxCloneSyncService::new(stack) }
+    }
+
+    /// The same for a role of this process, which is told by which word it knows us.
+    #[must_use]
+    pub(crate) fn saying(self, word: ProcessWord) -> Self {
+        let stack = ServiceBuilder::new().layer(stage(say::Say(word))).service(self.stack);
+        Self { name: self.name, stack: BoxCloneSyncService::new(stack) }
     }
 
     /// The service's name, `account`.

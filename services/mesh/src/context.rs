@@ -6,7 +6,7 @@ use opentelemetry::trace::SpanContext;
 use tokio::time::Instant;
 use tonic::Request;
 
-use crate::Tenant;
+use crate::{Tenant, identity::SpiffeId};
 
 /// One call as the serving stack opened it. Handlers pass it on to the store and, through [`Context::onward`], to other
 /// services, so that deadline, trace and request id travel with the work.
@@ -25,20 +25,29 @@ pub struct Context {
 }
 
 /// Who makes a call, as histories name them. Never a person's name: an identity that an operator gave out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Caller {
     /// Anybody, where callers have no credentials.
     Operator,
     /// The process itself.
     Itself,
+    /// Another service of the house.
+    Service(&'static str),
+    /// A program with a certificate.
+    Workload(SpiffeId),
+    /// A program with an API key: the key's id.
+    Key(Arc<str>),
 }
 
 impl fmt::Display for Caller {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Operator => "operator",
-            Self::Itself => "trivet",
-        })
+        match self {
+            Self::Operator => formatter.write_str("operator"),
+            Self::Itself => formatter.write_str("trivet"),
+            Self::Service(name) => formatter.write_str(name),
+            Self::Workload(id) => id.fmt(formatter),
+            Self::Key(key_id) => formatter.write_str(key_id),
+        }
     }
 }
 

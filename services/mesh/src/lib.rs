@@ -16,7 +16,10 @@ mod socket;
 mod stack;
 
 mod serve;
-pub use serve::{Answers, BATCH_BYTES, FaultFault, Faults, OriginFaults, Origins, REQUEST_BYTES, Streams};
+pub use serve::{
+    Answers, BATCH_BYTES, FaultFault, Faults, IdentityMode, IdentitySettings, OriginFaults, Origins, REQUEST_BYTES,
+    Streams,
+};
 
 mod call;
 pub use call::{CallSettings, Peer, Target, TargetFault, unanswered};

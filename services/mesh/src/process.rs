@@ -23,7 +23,8 @@ use crate::{
     health::{HealthService, Life, Phase},
     observe,
     serve::{
-        self, FaultFault, Faults, OriginFaults, Origins, Serving, Streams,
+        self, FaultFault, Faults, Identity, IdentityMode, IdentitySettings, Known, OriginFaults, Origins, ProcessWord,
+        Rate, Serving, Streams,
         accept::{Ending, Limits},
     },
     status,
@@ -108,6 +109,8 @@ pub struct Plan {
     pub calls: CallSettings,
     /// Who the process is, and whom it believes.
     pub tls: TlsSettings,
+    /// Who may call, and how often.
+    pub identity: IdentitySettings,
     /// What carries events.
     pub events: EventSettings,
     /// Logs, spans, metrics.
@@ -246,23 +249,21 @@ impl Bound {
         let undo = [ending.drain.clone().drop_guard(), admin_end.clone().drop_guard(), background.stop_on_drop()];
         let names = contract_services(&plan.placements);
         let admin_address = address_of(&admin);
-        let admin = admin::serve(admin, life.clone(), plan.telemetry.clone(), names, admin_end.clone());
-        tasks.spawn(async move {
-            if let Err(error) = admin.await {
-                warn!(error = %error, "The admin port failed: {error}");
-            }
-        });
+        tasks.spawn(serve_admin(admin, life.clone(), plan.telemetry.clone(), names, admin_end.clone()));
         let addresses: BTreeMap<_, _> = plan
             .placements
             .iter()
             .zip(&listeners)
             .map(|(place, listener)| (place.role.name, address_of(listener)))
             .collect();
-        let (targets, telemetry) = (targets(&addresses, plan.peers), plan.telemetry.clone());
-        let peers = Peers { role: None, targets, telemetry, settings: plan.calls, tls: tls.clone() };
+        // Whom a certificate names needs no word.
+        let word = (tls.is_none() && plan.identity.mode(false) != IdentityMode::Off).then(ProcessWord::new);
+        let peers = peers(&plan, &addresses, tls.clone(), word.clone());
         if let Some(tls) = tls.clone() {
             background.spawn(|end| tls.keep_up(end));
         }
+        let known = Known { settings: &plan.identity, tls: &plan.tls, word };
+        let rate = Rate::new(&plan.identity);
         let mut events = Events::new(&plan.events, &plan.clock, &plan.telemetry).await.map_err(StartError::Events)?;
         let mut stores = Vec::new();
         for (placement, listener) in plan.placements.into_iter().zip(listeners) {
@@ -283,8 +284,9 @@ impl Bound {
             events.add(name, &store, std::mem::take(&mut services.handlers));
             let routes = with_health_and_reflection(services, &life)?;
             let default_deadline = Duration::from_millis(plan.server.deadline_ms);
-            let (faults, origins) = (faults.clone(), origins.clone());
-            let serving = Serving { role: name, telemetry, clock, default_deadline, faults, origins };
+            let identity = Identity::new(&known, parts.peers.find("account"), &telemetry);
+            let (faults, origins, rate) = (faults.clone(), origins.clone(), rate.clone());
+            let serving = Serving { role: name, telemetry, clock, default_deadline, faults, origins, identity, rate };
             let (stack, tls) = (serve::stack(&serving, routes), tls.clone());
             tasks.spawn(serve::accept::accept(listener, tls, stack, limits, ending.clone()));
         }
@@ -308,18 +310,30 @@ impl Bound {
     }
 }
 
+async fn serve_admin(
+    listener: TcpListener,
+    life: Life,
+    telemetry: Arc<Telemetry>,
+    names: Vec<&'static str>,
+    end: CancellationToken,
+) {
+    if let Err(error) = admin::serve(listener, life, telemetry, names, end).await {
+        warn!(error = %error, "The admin port failed: {error}");
+    }
+}
+
 /// The address of a listener that was bound a moment ago.
 fn address_of(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
 }
 
-/// Where each service is: here, unless it is said to be elsewhere.
-fn targets(
-    here: &BTreeMap<&'static str, SocketAddr>,
-    elsewhere: BTreeMap<&'static str, Target>,
-) -> Arc<BTreeMap<&'static str, Target>> {
-    let here = here.iter().map(|(name, address)| (*name, Target::from(*address)));
-    Arc::new(here.chain(elsewhere).collect())
+/// The services and where each is: here, unless it is said to be elsewhere.
+fn peers(plan: &Plan, here: &BTreeMap<&'static str, SocketAddr>, tls: Option<Tls>, word: Option<ProcessWord>) -> Peers {
+    let here = here.iter().filter(|(name, _)| !plan.peers.contains_key(*name));
+    let said = word.map(|word| (word, here.clone().map(|(name, _)| *name).collect()));
+    let here = here.map(|(name, address)| (*name, Target::from(*address)));
+    let targets = Arc::new(here.chain(plan.peers.clone()).collect());
+    Peers { role: None, targets, telemetry: plan.telemetry.clone(), settings: plan.calls, tls, said }
 }
 
 /// The full names of these roles' services, and of those that every role has, each once.

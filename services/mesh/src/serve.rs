@@ -1,12 +1,14 @@
 //! Serving: the stack that every request passes, from the socket to the handler. Read [`stack`] from top to bottom.
 
 pub(crate) mod accept;
+mod allow;
 mod complete;
 mod deadline;
 mod fault;
 mod identity;
 mod limit;
 mod metrics;
+mod rate;
 mod shape;
 mod streams;
 mod trace;
@@ -23,7 +25,9 @@ use crate::{Telemetry, stack::stage};
 pub(crate) use complete::ended;
 pub(crate) use deadline::{GRPC_TIMEOUT, write as write_timeout};
 pub use fault::{FaultFault, Faults};
-pub(crate) use identity::TENANT;
+pub(crate) use identity::{Identity, Known, PROCESS, ProcessWord, TENANT};
+pub use identity::{IdentityMode, IdentitySettings};
+pub(crate) use rate::Rate;
 pub use streams::{Answers, Streams};
 pub(crate) use trace::REQUEST_ID;
 pub use web::{OriginFaults, Origins};
@@ -48,6 +52,10 @@ pub(crate) struct Serving {
     pub(crate) faults: Faults,
     /// The origins whose pages may call.
     pub(crate) origins: Origins,
+    /// Who may call.
+    pub(crate) identity: Identity,
+    /// How often.
+    pub(crate) rate: Rate,
 }
 
 /// The whole way of a request through the process.
@@ -68,9 +76,10 @@ pub(crate) fn stack(
         .layer(stage(metrics::Metrics::new(serving)))
         // From here on there is an end: grpc-timeout, or our own default.
         .layer(stage(deadline::Deadline { default: serving.default_deadline }))
-        // Who calls. For now the tenant alone; workload certificates and API keys belong here.
-        .layer(stage(identity::Identity))
-        // (Here: allow, the policy by method and identity, and rates by identity.)
+        // Who calls, for which tenant, and whether they may: default deny as soon as callers have identities.
+        .layer(stage(serving.identity.clone()))
+        // How often they may.
+        .layer(stage(serving.rate.clone()))
         // What is too much to be done in time is refused at once.
         .layer(stage(limit::Limit::default()))
         // What goes wrong on purpose, where the settings say so.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mesh::{
-    EventSettings, ServerSettings, Target, TargetFault, TelemetrySettings, TlsSettings,
+    EventSettings, IdentityMode, IdentitySettings, ServerSettings, Target, TargetFault, TelemetrySettings, TlsSettings,
     config::{Faults, Secret},
     store::Location,
 };
@@ -22,6 +22,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// Who the process is, and whom it believes.
     pub tls: TlsSettings,
+    /// Who may call, and how often.
+    pub identity: IdentitySettings,
     /// Logs, spans, metrics.
     pub telemetry: TelemetrySettings,
     /// Events, and what carries them.
@@ -42,6 +44,7 @@ impl Default for Config {
             data_dir: String::new(),
             server: ServerSettings::default(),
             tls: TlsSettings::default(),
+            identity: IdentitySettings::default(),
             telemetry: TelemetrySettings::default(),
             events: EventSettings::default(),
             account: RoleConfig::on(account::PORT),
@@ -82,8 +85,22 @@ impl Config {
         if let Err(mesh::OriginFaults(more)) = self.server.web_origins.parse::<mesh::Origins>() {
             faults.extend(more.iter().map(|fault| format!("server.web_origins: {fault}")));
         }
+        faults.extend(self.identity.faults());
+        faults.extend(self.unknown_peers());
         faults.extend(self.event_faults());
         if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+    }
+
+    /// Services of other processes that would refuse what this one asks of them.
+    fn unknown_peers(&self) -> Vec<String> {
+        if self.tls.on() || self.identity.mode != IdentityMode::Enforce {
+            return Vec::new();
+        }
+        let elsewhere = RoleName::ALL.into_iter().filter(|name| !name.config(self).address.is_empty());
+        let fault = |name: RoleName| {
+            format!("{}.address is set and identity.mode is enforce: services of two processes need TLS", name.as_str())
+        };
+        elsewhere.map(fault).collect()
     }
 
     /// What the settings of events say that cannot be.

@@ -70,6 +70,7 @@ pub fn plan(config: &Config, roles: &[RoleName], telemetry: Telemetry, clock: Cl
         peers,
         calls: CallSettings::default(),
         tls: config.tls.clone(),
+        identity: config.identity.clone(),
         events: config.events.clone(),
         telemetry: Arc::new(telemetry),
         clock,

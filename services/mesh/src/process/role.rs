@@ -11,6 +11,7 @@ use crate::{
     Background, CallSettings, Clock, Peer, Store, Streams, Target, Telemetry, Tls, TokenKey,
     call::Calling,
     events::Handlers,
+    serve::ProcessWord,
     status::{Check, Finding},
     store::Migration,
 };
@@ -99,6 +100,8 @@ pub struct Peers {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) settings: CallSettings,
     pub(super) tls: Option<Tls>,
+    /// What roles of this process know each other by, where no certificate says who they are, and which those are.
+    pub(super) said: Option<(ProcessWord, Vec<&'static str>)>,
 }
 
 impl Peers {
@@ -127,6 +130,10 @@ impl Peers {
     fn peer(&self, name: &'static str, target: &Target, settings: CallSettings) -> Peer {
         let role = self.role.and_then(|role| self.telemetry.observer.label(role));
         let tls = self.tls.as_ref().map(|tls| tls.toward(name));
-        Peer::called_by(Calling { role, tls }, name, target, self.telemetry.clone(), settings)
+        let peer = Peer::called_by(Calling { role, tls }, name, target, self.telemetry.clone(), settings);
+        match &self.said {
+            Some((word, here)) if here.contains(&name) => peer.saying(word.clone()),
+            _ => peer,
+        }
     }
 }

@@ -1,34 +1,254 @@
-//! Who calls. Without credentials every caller is an operator of the tenant that `x-trivet-tenant` names, `default`
-//! where it names none. Workload certificates and API keys take this place.
+//! Who calls, for which tenant, and whether they may.
+//!
+//! A caller is known by the API key that it sends (`authorization: Bearer ..`, RFC 6750), else by the certificate of its
+//! connection, else, where one process has several roles and no TLS, by the word that they share. What it may do is said in
+//! [`allow`](super::allow); its tenant comes with its credential, and `x-trivet-tenant` counts only for who may act for
+//! several. Where identities are off, everybody is an operator.
 
-use std::convert::Infallible;
+mod keys;
+mod settings;
 
-use http::Request;
+use std::{convert::Infallible, num::NonZeroU32, sync::Arc};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use http::{HeaderMap, Request, header::AUTHORIZATION, request::Parts};
+use opentelemetry::{KeyValue, metrics::Counter};
+use subtle::ConstantTimeEq as _;
 use tonic::body::Body;
+use tracing::{info, warn};
 
+use super::allow::{Needed, Rights, WHOLE, needed};
 use crate::{
-    Context, Fields, Tenant,
+    Caller, Context, Fields, Peer, Reason, Refusal, Telemetry, Tenant, TlsSettings,
+    identity::{SpiffeId, Transport},
     serve::complete::refuse,
     stack::{Next, Reply, Stage},
 };
+use keys::{Keys, refused};
+use settings::Workloads;
+pub use settings::{IdentityMode, IdentitySettings};
 
-/// The tenant that a call is made for.
+/// The tenant that a call is made for, where its caller may act for several.
 pub(crate) const TENANT: &str = "x-trivet-tenant";
+/// The word that roles of one process know each other by.
+pub(crate) const PROCESS: &str = "x-trivet-process";
+
+/// Calls a second that the log says of that they were refused; all of them are counted.
+const SAID: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 
 /// See the module.
 #[derive(Clone)]
-pub(crate) struct Identity;
+pub(crate) struct Identity(Arc<Inner>);
+
+struct Inner {
+    mode: IdentityMode,
+    /// What the ids of the house begin with.
+    house: String,
+    workloads: Workloads,
+    keys: Option<Keys>,
+    word: Option<ProcessWord>,
+    denied: Counter<u64>,
+    said: DefaultDirectRateLimiter,
+}
+
+/// What identities are made from.
+pub(crate) struct Known<'p> {
+    /// Whether identities count, and whose.
+    pub(crate) settings: &'p IdentitySettings,
+    /// What certificates name.
+    pub(crate) tls: &'p TlsSettings,
+    /// What the roles of this process know each other by, where no certificate does.
+    pub(crate) word: Option<ProcessWord>,
+}
+
+/// 256 random bits, the same for all roles of a process and in no other. Only they see it: it is sent over loopback to
+/// their own ports.
+#[derive(Clone)]
+pub(crate) struct ProcessWord(Arc<str>);
+
+impl ProcessWord {
+    /// A word that nobody can guess.
+    pub(crate) fn new() -> Self {
+        Self(hex::encode(rand::random::<[u8; 32]>()).into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn is_in(&self, headers: &HeaderMap) -> bool {
+        headers.get(PROCESS).is_some_and(|word| word.as_bytes().ct_eq(self.0.as_bytes()).into())
+    }
+}
+
+/// For whom a caller may act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Tenants {
+    /// For whomever it names, else for the default tenant.
+    Any,
+    /// For this one.
+    One(Tenant),
+}
+
+/// A caller, as far as it is known.
+struct Identified {
+    caller: Caller,
+    rights: Rights,
+    tenants: Tenants,
+}
+
+impl Identity {
+    /// Identities as they are known; API keys by `account`, where it is known where that is.
+    pub(crate) fn new(known: &Known<'_>, account: Option<Peer>, telemetry: &Telemetry) -> Self {
+        Self(Arc::new(Inner {
+            mode: known.settings.mode(known.tls.on()),
+            house: known.tls.prefix(),
+            workloads: known.settings.workloads(&mut Vec::new()),
+            keys: account.map(Keys::new),
+            word: known.word.clone(),
+            denied: telemetry.meter().u64_counter("trivet.server.denied").build(),
+            said: RateLimiter::direct(Quota::per_second(SAID)),
+        }))
+    }
+
+    /// Who makes a call, and for whom; or why it is not to be made.
+    async fn admit(&self, request: &Parts, context: &Context) -> Result<(Caller, Tenant), Refusal> {
+        let path = request.uri.path();
+        let named = named_tenant(&request.headers)?;
+        let who = match self.identify(request, context).await {
+            Ok(Some(who)) => who,
+            Ok(None) | Err(_) if needed(path) == Needed::Nothing => {
+                return Ok((context.caller.clone(), context.tenant.clone()));
+            }
+            Ok(None) => return Err(missing()),
+            Err(refusal) => return Err(refusal),
+        };
+        if !who.rights.allow(path) {
+            let method = path.rsplit('/').next().unwrap_or_default();
+            let message = format!("{} may not call {method}: that needs {}", who.caller, needed(path));
+            return Err(Refusal::new(Reason::NotAllowed, message)
+                .with("caller", who.caller)
+                .with("needs", needed(path)));
+        }
+        let tenant = match (who.tenants, named) {
+            (Tenants::Any, named) => named.unwrap_or_else(Tenant::default_tenant),
+            (Tenants::One(own), Some(named)) if own != named => {
+                let message = format!("{} may not act for the tenant {named}", who.caller);
+                return Err(Refusal::new(Reason::NotAllowed, message).with("caller", who.caller));
+            }
+            (Tenants::One(own), _) => own,
+        };
+        Ok((who.caller, tenant))
+    }
+
+    /// Who makes a call; `None` where it comes without any credential.
+    async fn identify(&self, request: &Parts, context: &Context) -> Result<Option<Identified>, Refusal> {
+        if let Some(secret) = bearer(&request.headers)? {
+            let keys = self.0.keys.as_ref().ok_or_else(|| refused("API keys are not taken here", "UNKNOWN"))?;
+            let holder = keys.holder(context, secret).await?;
+            return Ok(Some(Identified {
+                caller: Caller::Key(holder.key_id.clone()),
+                rights: Rights::Scopes(holder.scopes.clone()),
+                tenants: Tenants::One(holder.tenant.clone()),
+            }));
+        }
+        if let Some(id) = request.extensions.get::<Transport>().and_then(|transport| transport.peer.as_ref()) {
+            return Ok(Some(self.workload(id)));
+        }
+        let itself = Identified { caller: Caller::Itself, rights: Rights::House(WHOLE), tenants: Tenants::Any };
+        Ok(self.0.word.as_ref().is_some_and(|word| word.is_in(&request.headers)).then_some(itself))
+    }
+
+    fn workload(&self, id: &SpiffeId) -> Identified {
+        if let Some(service) = id.as_str().strip_prefix(&*self.0.house).and_then(Rights::of_house) {
+            return Identified {
+                caller: Caller::Service(service),
+                rights: Rights::House(service),
+                tenants: Tenants::Any,
+            };
+        }
+        // Whom nothing is said of may do nothing.
+        let nothing = || (Rights::Scopes(Vec::new()), Tenants::One(Tenant::default_tenant()));
+        let (rights, tenants) = self.0.workloads.get(id).cloned().unwrap_or_else(nothing);
+        Identified { caller: Caller::Workload(id.clone()), rights, tenants }
+    }
+
+    /// Says and counts that a call is, or would be, refused.
+    fn note(&self, path: &str, context: &Context, refusal: &Refusal) {
+        let method = trivet_proto::method(path).map_or("other", |method| method.path.trim_start_matches('/'));
+        let audit = self.0.mode == IdentityMode::Audit;
+        let reason = refusal.reason().name();
+        let mode = if audit { "audit" } else { "enforce" };
+        let labels = [("rpc.method", method), ("reason", reason), ("mode", mode)];
+        self.0.denied.add(1, &labels.map(|(name, value)| KeyValue::new(name, value)));
+        if self.0.said.check().is_err() {
+            return;
+        }
+        let (request_id, message) = (&context.request_id, refusal.message());
+        if audit {
+            warn!(rpc.method = method, request.id = %request_id, reason, "{method} would be refused: {message}");
+        } else {
+            info!(rpc.method = method, request.id = %request_id, reason, "{method} was refused: {message}");
+        }
+    }
+}
 
 impl Stage<Infallible> for Identity {
-    async fn run(self, mut request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
-        let Some(named) = request.headers().get(TENANT).cloned() else { return next.go(request).await };
-        let Some(context) = request.extensions_mut().get_mut::<Context>() else { return next.go(request).await };
-        let mut fields = Fields::default();
-        let tenant = fields.read(TENANT, Tenant::parse(named.to_str().unwrap_or("\u{fffd}")));
-        match fields.finish((tenant,)) {
-            Ok((tenant,)) => context.tenant = tenant,
-            Err(refusal) => return Ok(refuse(context, refusal)),
+    async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
+        let Some(mut context) = request.extensions().get::<Context>().cloned() else { return next.go(request).await };
+        let (mut request, body) = request.into_parts();
+        let mut admitted = match self.0.mode {
+            IdentityMode::Off => operator(&request.headers),
+            _ => self.admit(&request, &context).await,
+        };
+        // What cannot be read is refused whoever sends it.
+        if let Err(refusal) = &admitted
+            && refusal.reason() != Reason::InvalidFields
+        {
+            self.note(request.uri.path(), &context, refusal);
+            if self.0.mode == IdentityMode::Audit {
+                admitted = operator(&request.headers);
+            }
         }
-        next.go(request).await
+        match admitted {
+            Ok((caller, tenant)) => {
+                (context.caller, context.tenant) = (caller, tenant);
+                // Handlers have no use for secrets.
+                request.headers.remove(AUTHORIZATION);
+                request.headers.remove(PROCESS);
+                request.extensions.insert(context);
+                next.go(Request::from_parts(request, body)).await
+            }
+            Err(refusal) => Ok(refuse(&context, refusal)),
+        }
     }
+}
+
+/// Anybody, for the tenant that is named.
+fn operator(headers: &HeaderMap) -> Result<(Caller, Tenant), Refusal> {
+    named_tenant(headers).map(|named| (Caller::Operator, named.unwrap_or_else(Tenant::default_tenant)))
+}
+
+/// The tenant that the caller names, if it names one.
+fn named_tenant(headers: &HeaderMap) -> Result<Option<Tenant>, Refusal> {
+    let Some(named) = headers.get(TENANT) else { return Ok(None) };
+    let mut fields = Fields::default();
+    let tenant = fields.read(TENANT, Tenant::parse(named.to_str().unwrap_or("\u{fffd}")));
+    fields.finish((tenant,)).map(|(tenant,)| Some(tenant))
+}
+
+/// The secret that a caller sends.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let parts = value.to_str().ok().filter(|_| values.next().is_none()).and_then(|text| text.split_once(' '));
+    match parts {
+        Some((scheme, secret)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(secret.trim())),
+        _ => Err(refused("authorization must be sent once, as `Bearer` and an API key", "MALFORMED")),
+    }
+}
+
+fn missing() -> Refusal {
+    let message = "the call needs an API key (authorization: Bearer ..) or the certificate of a workload";
+    Refusal::new(Reason::CredentialsMissing, message)
 }

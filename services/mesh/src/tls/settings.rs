@@ -74,7 +74,7 @@ impl TlsSettings {
     }
 
     /// What the ids of services begin with.
-    pub(super) fn prefix(&self) -> String {
+    pub(crate) fn prefix(&self) -> String {
         if self.id_prefix.is_empty() { format!("spiffe://{}/", self.trust_domain) } else { self.id_prefix.clone() }
     }
 

@@ -198,6 +198,7 @@ impl Ground {
             peers: BTreeMap::new(),
             calls: CallSettings::default(),
             tls: TlsSettings::default(),
+            identity: mesh::IdentitySettings::default(),
             events: self.settings(),
             telemetry: Arc::new(Telemetry::quiet().unwrap()),
             clock: Clock::system(),

@@ -36,6 +36,7 @@ pub(crate) fn plan_of(roles: Vec<Role>) -> Plan {
         peers: BTreeMap::new(),
         calls: CallSettings::default(),
         tls: TlsSettings::default(),
+        identity: mesh::IdentitySettings::default(),
         events: EventSettings::default(),
         telemetry: telemetry(),
         clock: Clock::system(),

@@ -193,7 +193,7 @@ async fn a_tail_goes_on_after_an_event_without_gap_or_repeat_while_others_write(
 async fn a_tail_hears_of_what_another_process_commits_and_longer_than_a_deadline() {
     on_every_store(async |house| {
         // The first one tells what there is to tell; nobody wakes the second.
-        let second = House::start(house.config.clone(), &RoleName::ALL).await;
+        let second = Box::pin(House::start(house.config.clone(), &RoleName::ALL)).await;
         let mut brief = Request::new(TailEventsRequest::default());
         brief.set_timeout(Duration::from_millis(300));
         let mut tail = tail(&second, brief).await;

@@ -219,6 +219,18 @@ async fn twenty_rolling_restarts_under_load_cost_no_call_and_no_charge() {
     databases.done().await;
 }
 
+fn of_ada() -> GetAccountRequest {
+    GetAccountRequest { key: Some(Key::UserId("ada".to_owned())), ..GetAccountRequest::default() }
+}
+
+fn for_ada() -> CheckAvailabilityRequest {
+    CheckAvailabilityRequest {
+        product_id: "nothing".to_owned(),
+        user_id: "ada".to_owned(),
+        ..CheckAvailabilityRequest::default()
+    }
+}
+
 /// What so many deductions leave of ada's funds.
 fn money_left(taken: u64) -> String {
     let hundredths = FUNDS.parse::<u64>().unwrap() * PARTS - taken;
