@@ -145,7 +145,7 @@ pub enum StartError {
     )]
     Insecure(IpAddr),
     /// Certificates that cannot be used.
-    #[error("TLS cannot be had: {0}")]
+    #[error("TLS cannot be had")]
     Tls(#[from] TlsFault),
     /// A role needs a service that is nowhere.
     #[error("no address of {0} is known: set {0}.address")]

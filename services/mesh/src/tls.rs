@@ -29,7 +29,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{Clock, Telemetry, config::Faults, identity::Transport, socket::Socket};
+use crate::{Clock, Telemetry, chain, config::Faults, identity::Transport, socket::Socket};
 
 use files::Files;
 use leaf::Leaf;
@@ -48,7 +48,7 @@ pub enum TlsFault {
     #[error(transparent)]
     Settings(#[from] Faults),
     /// A file that is not there.
-    #[error("{path} cannot be read: {source}")]
+    #[error("{path} cannot be read")]
     File {
         /// Which.
         path: PathBuf,
@@ -70,7 +70,7 @@ pub enum TlsFault {
         reason: String,
     },
     /// A CA that cannot be one.
-    #[error("{path} has a certificate that is no CA's: {source}")]
+    #[error("{path} has a certificate that is no CA's")]
     Anchor {
         /// Where.
         path: PathBuf,
@@ -109,6 +109,7 @@ struct Inner {
     clock: Clock,
     current: watch::Sender<Arc<Material>>,
     expiry: Gauge<f64>,
+    life: Gauge<f64>,
     renewals: Counter<u64>,
     refused: Counter<u64>,
 }
@@ -130,6 +131,7 @@ impl Tls {
             clock: clock.clone(),
             current: watch::Sender::new(Arc::new(material)),
             expiry: meter.f64_gauge("trivet.tls.certificate.expiry").with_unit("s").build(),
+            life: meter.f64_gauge("trivet.tls.certificate.life").with_unit("s").build(),
             renewals: meter.u64_counter("trivet.tls.renewals").build(),
             refused: meter.u64_counter("trivet.tls.refused").build(),
         }));
@@ -166,7 +168,7 @@ impl Tls {
             match self.look_again().await {
                 Ok(()) => said = None,
                 Err(fault) => {
-                    let fault = fault.to_string();
+                    let fault = chain(&fault);
                     if said.as_ref() != Some(&fault) {
                         self.0.renewals.add(1, &[KeyValue::new("outcome", "refused")]);
                         warn!("The certificates were not renewed, and those from before stay in force: {fault}");
@@ -175,8 +177,7 @@ impl Tls {
                 }
             }
             let material = self.current();
-            let left = self.measure(&material.leaf);
-            let life = material.leaf.not_after.since(material.leaf.not_before);
+            let (left, life) = self.measure(&material.leaf);
             if left < life / LAST_PART && warned != Some(material.digest) {
                 warned = Some(material.digest);
                 let (id, end) = (&material.leaf.id, material.leaf.not_after.to_wire());
@@ -199,11 +200,12 @@ impl Tls {
         Ok(())
     }
 
-    /// How long our certificate is still good.
-    fn measure(&self, leaf: &Leaf) -> Duration {
-        let left = leaf.not_after.since(self.0.clock.now());
+    /// How long our certificate is still good, and was in all.
+    fn measure(&self, leaf: &Leaf) -> (Duration, Duration) {
+        let (left, life) = (leaf.not_after.since(self.0.clock.now()), leaf.not_after.since(leaf.not_before));
         self.0.expiry.record(left.as_secs_f64(), &[]);
-        left
+        self.0.life.record(life.as_secs_f64(), &[]);
+        (left, life)
     }
 
     /// The server's half of a handshake.
@@ -297,10 +299,14 @@ impl From<io::Error> for Refused {
     }
 }
 
-/// rustls shows what we found about a certificate as a programmer sees it.
+/// What is wrong, in the same words each time: rustls shows what we found about a certificate as a programmer sees it, and
+/// says of time how many seconds it is about.
 fn told(fault: &Error) -> String {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext, Other};
     match fault {
-        Error::InvalidCertificate(CertificateError::Other(OtherError(ours))) => ours.to_string(),
+        Error::InvalidCertificate(Other(OtherError(ours))) => ours.to_string(),
+        Error::InvalidCertificate(Expired | ExpiredContext { .. }) => "it has expired".to_owned(),
+        Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => "it is not good yet".to_owned(),
         other => other.to_string(),
     }
 }

@@ -7,7 +7,7 @@ use rustls::{
     client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::UnixTime,
-    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     time_provider::TimeProvider,
     version::TLS13,
 };
@@ -88,7 +88,6 @@ impl Material {
         server.alpn_protocols = vec![H2.to_vec()];
         // A session that is taken up again shows no certificate: who was let in yesterday would be let in today.
         server.send_tls13_tickets = 0;
-        server.session_storage = Arc::new(NoServerSessionStorage {});
         let mut client = ClientConfig::builder_with_details(provider, watch)
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsFault::Pair)?

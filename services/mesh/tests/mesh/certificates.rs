@@ -18,7 +18,7 @@ async fn refused(settings: TlsSettings) -> String {
     plan.tls = settings;
     let fault = plan.bind().await.err().expect("it must not start");
     assert!(matches!(fault, StartError::Tls(_)), "{fault:?}");
-    fault.to_string()
+    mesh::chain(&fault)
 }
 
 #[tokio::test]

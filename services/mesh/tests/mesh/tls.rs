@@ -69,11 +69,16 @@ impl Secured {
     }
 }
 
-/// What a counter with this label says.
-pub(crate) fn counted(telemetry: &Telemetry, name: &str, label: &str) -> u32 {
+/// What the sample of this name with this label says, if there is one.
+pub(crate) fn sample(telemetry: &Telemetry, name: &str, label: &str) -> Option<String> {
     let text = telemetry.prometheus().unwrap();
-    let line = text.lines().find(|line| line.starts_with(name) && line.contains(label));
-    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    let line = text.lines().find(|line| line.starts_with(name) && line.contains(label))?;
+    Some(line.rsplit(' ').next().unwrap().to_owned())
+}
+
+/// What a counter with this label says, to which nothing may have happened yet.
+pub(crate) fn counted(telemetry: &Telemetry, name: &str, label: &str) -> u32 {
+    sample(telemetry, name, label).map_or(0, |count| count.parse().unwrap())
 }
 
 async fn handshake(address: SocketAddr, client: &Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, String> {
