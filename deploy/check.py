@@ -129,6 +129,13 @@ def kubernetes(path):
         expect(services[f"{role}-headless"]["spec"].get("clusterIP") == "None", f"{layer}: {role}-headless is not")
         budget = of("PodDisruptionBudget")[role]["spec"]["selector"]["matchLabels"]
         expect(chosen_by(budget) == [role], f"{layer}: the disruption budget {role} selects other pods")
+        # Without its certificates a process does not start, and those of another role would not be believed.
+        certificate = pathlib.PurePosixPath(chosen.get("TRIVET_TLS_CERTIFICATE", ""))
+        mounted = {one["name"]: one["mountPath"] for one in container.get("volumeMounts", [])}
+        secrets = {one["name"]: one.get("secret", {}).get("secretName") for one in pod["spec"].get("volumes", [])}
+        here = [secrets.get(name) for name, folder in mounted.items() if folder == str(certificate.parent)]
+        wanted = [f"{role}-tls"] if certificate.name else []
+        expect(here == wanted, f"{layer}: {role} has its certificates from {here}")
     for data in (one["data"] for one in settings.values()):
         for variable, value in data.items():
             if variable.endswith("_ADDRESS"):
@@ -151,7 +158,8 @@ def restricted(name, pod, container):
     expect(inner.get("allowPrivilegeEscalation") is False, f"{name} may gain privileges")
     expect(inner.get("readOnlyRootFilesystem") is True, f"{name} may write its root")
     expect(inner.get("capabilities") == {"drop": ["ALL"]}, f"{name} has capabilities")
-    expect("volumes" not in pod and not pod.get("hostNetwork"), f"{name} reaches into its node")
+    secrets = all(one.keys() == {"name", "secret"} for one in pod.get("volumes", []))
+    expect(secrets and not pod.get("hostNetwork"), f"{name} reaches into its node")
 
 
 def dockerfile():
