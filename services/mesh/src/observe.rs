@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId};
 use tonic::Code;
 
-use crate::call::lock;
+use crate::{Clock, Time, call::lock};
 
 pub(crate) use edges::Key;
 pub(crate) use rpc::server;
@@ -36,6 +36,9 @@ pub(crate) const CALLER: &str = "x-trivet-caller";
 /// What is called in order to look. Observed, it would show the observer.
 const LOOKS: [&str; 4] =
     ["/trivet.mesh.v1.ObserveService/", "/trivet.mesh.v1.StatusService/", "/grpc.health.v1.", "/grpc.reflection.v1"];
+
+/// A clock that is further off than this from where it should be by now was set.
+const CLOCK_SET: Duration = Duration::from_millis(1);
 
 /// From where a call is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +102,8 @@ pub(crate) struct Observer(Arc<Inner>);
 
 struct Inner {
     began: Instant,
+    /// When that was by the clock, as it was last found.
+    origin: Mutex<Option<Time>>,
     /// Who this process is to others: made up anew each time that it begins.
     process: String,
     /// By what this process knows calls of its own: told to peers and to nobody else.
@@ -142,6 +147,7 @@ impl Observer {
         let service = |method: &trivet_proto::Method| method.path.strip_prefix("/trivet.")?.split('.').next();
         Self(Arc::new(Inner {
             began: Instant::now(),
+            origin: Mutex::default(),
             process: id(),
             mark: id(),
             services: trivet_proto::METHODS.iter().filter_map(service).collect(),
@@ -151,6 +157,15 @@ impl Observer {
             recent: Recent::new(bytes),
             taps: Arc::default(),
         }))
+    }
+
+    /// When the process began, as far as its clock knows by now: clocks are set right while it runs, but no call shall
+    /// be told to have been at another time each time that somebody asks.
+    fn origin(&self, clock: &Clock) -> Time {
+        let found = clock.now().minus(self.0.began.elapsed());
+        let mut origin = lock(&self.0.origin);
+        let known = origin.filter(|known| known.since(found).max(found.since(*known)) < CLOCK_SET);
+        *origin.insert(known.unwrap_or(found))
     }
 
     /// Notes that this process serves a role.
@@ -227,5 +242,33 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.note(Code::Cancelled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_told_to_have_been_at_one_time_until_the_clock_is_set() {
+        let (observer, clock) = (Observer::new(0), Clock::system());
+        let origin = observer.origin(&clock);
+        assert!((0..1_000).all(|_| observer.origin(&clock) == origin));
+        let set = Clock::held(clock.now().plus(Duration::from_mins(1)));
+        assert!(observer.origin(&set).since(origin) > Duration::from_secs(59));
+    }
+
+    #[test]
+    fn only_a_service_of_the_contract_is_known_as_a_caller_and_only_here_as_one_of_our_own() {
+        let (here, elsewhere) = (Observer::new(0), Observer::new(0));
+        let seen = |observer: &Observer, value: &HeaderValue| {
+            observer.caller(&HeaderMap::from_iter([(CALLER.parse().unwrap(), value.clone())]))
+        };
+        let label = here.label("product").unwrap();
+        assert_eq!(seen(&here, &label.header), Some(("product", View::Echo)));
+        assert_eq!(seen(&elsewhere, &label.header), Some(("product", View::Callee)));
+        for nobody in ["product", "mallory@1", "", "@"] {
+            assert_eq!(seen(&here, &HeaderValue::from_static(nobody)), None);
+        }
     }
 }

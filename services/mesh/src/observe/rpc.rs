@@ -19,9 +19,7 @@ use super::{
     recent::{Cursor, Known, Record},
     taps::TAPS,
 };
-use crate::{
-    Answers, Clock, Fields, Parts, REQUEST_BYTES, Reason, Refusal, Streams, Time, TokenKey, id, open, page, text,
-};
+use crate::{Answers, Clock, Fields, Parts, REQUEST_BYTES, Reason, Refusal, Streams, TokenKey, id, open, page, text};
 
 /// Spans of a trace that are told: a call that asks others a thousand times is not read to the end.
 const SPANS: usize = 1_000;
@@ -227,10 +225,9 @@ struct Times {
 }
 
 impl Times {
-    /// When that was, as the time since the process began: so long before now, whatever was done to the clock since.
+    /// When that was, as the time since the process began.
     fn at(&self, began: Duration) -> prost_types::Timestamp {
-        let ago = self.observer.0.began.elapsed().saturating_sub(began);
-        Time::to_wire(self.clock.now().minus(ago))
+        self.observer.origin(&self.clock).plus(began).to_wire()
     }
 
     fn call(&self, record: &Record) -> wire::Call {

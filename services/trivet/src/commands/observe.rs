@@ -8,6 +8,7 @@ pub use trace::trace;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
@@ -117,15 +118,12 @@ struct Stat {
 /// What is shown of calls.
 #[derive(Serialize)]
 struct Traffic {
-    /// The share that did not fail; nothing where there were none.
+    /// The share that did not fail.
     success: Option<f64>,
     rps: f64,
-    #[serde(serialize_with = "millis")]
-    latency_ms_p50: Duration,
-    #[serde(serialize_with = "millis")]
-    latency_ms_p95: Duration,
-    #[serde(serialize_with = "millis")]
-    latency_ms_p99: Duration,
+    latency_ms_p50: Option<Latency>,
+    latency_ms_p95: Option<Latency>,
+    latency_ms_p99: Option<Latency>,
 }
 
 /// A line of `trivet edges`.
@@ -143,8 +141,8 @@ struct Row {
 
 impl From<Node> for Stat {
     fn from(node: Node) -> Self {
-        let success = (node.calls > 0).then_some(node.success_rate);
-        Self { traffic: Traffic::new(success, node.rate, [node.p50, node.p95, node.p99]), name: node.name }
+        let how = (node.success_rate, node.rate);
+        Self { traffic: Traffic::new(node.calls, how, [node.p50, node.p95, node.p99]), name: node.name }
     }
 }
 
@@ -154,23 +152,29 @@ impl From<Edge> for Row {
             BreakerState::Unspecified => None,
             state => Some(state.as_str_name().trim_start_matches("BREAKER_STATE_")),
         };
-        let traffic = Traffic::new(Some(edge.success_rate), edge.rate, [edge.p50, edge.p95, edge.p99]);
+        let how = (edge.success_rate, edge.rate);
+        let traffic = Traffic::new(edge.calls, how, [edge.p50, edge.p95, edge.p99]);
         Self { src: edge.caller, dst: edge.callee, method: edge.method, traffic, retries: edge.retries, breaker }
     }
 }
 
 impl Traffic {
-    fn new(success: Option<f64>, rps: f64, latencies: [Option<WireDuration>; 3]) -> Self {
-        let [latency_ms_p50, latency_ms_p95, latency_ms_p99] = latencies.map(lasting);
-        Self { success, rps, latency_ms_p50, latency_ms_p95, latency_ms_p99 }
+    /// Of so many calls; where there were none, nothing can be said of how they went.
+    fn new(calls: i64, (success, rps): (f64, f64), latencies: [Option<WireDuration>; 3]) -> Self {
+        let some = calls > 0;
+        let [latency_ms_p50, latency_ms_p95, latency_ms_p99] =
+            latencies.map(|latency| some.then_some(Latency::of(latency)));
+        Self { success: some.then_some(success), rps, latency_ms_p50, latency_ms_p95, latency_ms_p99 }
     }
 
     /// Success, requests a second, and how long they take; a dash where there were none.
     fn cells(&self) -> [String; 5] {
-        let Some(success) = self.success else { return [(); 5].map(|()| "-".to_owned()) };
-        let latencies = [self.latency_ms_p50, self.latency_ms_p95, self.latency_ms_p99].map(short);
-        let [p50, p95, p99] = latencies;
-        [percent(success), format!("{:.1}rps", self.rps), p50, p95, p99]
+        let dash = || "-".to_owned();
+        let success = self.success.map_or_else(dash, percent);
+        let rps = self.success.map_or_else(dash, |_| format!("{:.1}rps", self.rps));
+        let latencies = [self.latency_ms_p50, self.latency_ms_p95, self.latency_ms_p99];
+        let [p50, p95, p99] = latencies.map(|latency| latency.map_or_else(dash, |latency| latency.to_string()));
+        [success, rps, p50, p95, p99]
     }
 }
 
@@ -189,8 +193,7 @@ impl Shown<10> for Row {
 
     fn cells(&self) -> [String; 10] {
         let [success, rps, p50, p95, p99] = self.traffic.cells();
-        let names = [&self.src, &self.dst, &self.method].map(Clone::clone);
-        let [src, dst, method] = names;
+        let [src, dst, method] = [&self.src, &self.dst, &self.method].map(Clone::clone);
         let breaker = self.breaker.unwrap_or("-").to_owned();
         [src, dst, method, success, rps, p50, p95, p99, self.retries.to_string(), breaker]
     }
@@ -201,18 +204,28 @@ fn percent(share: f64) -> String {
     format!("{:.2}%", share * 100.0)
 }
 
-fn lasting(duration: Option<WireDuration>) -> Duration {
-    duration.and_then(|duration| duration.try_into().ok()).unwrap_or_default()
+/// How long something took: short for people, such as `480µs`, `3.1ms` or `2.0s`, and milliseconds for programs.
+#[derive(Clone, Copy)]
+struct Latency(Duration);
+
+impl Latency {
+    fn of(wire: Option<WireDuration>) -> Self {
+        Self(wire.and_then(|duration| duration.try_into().ok()).unwrap_or_default())
+    }
 }
 
-/// A duration as short as it can be told apart: `480µs`, `3.1ms`, `2.0s`.
-fn short(duration: Duration) -> String {
-    if duration < Duration::from_millis(1) { format!("{duration:.0?}") } else { format!("{duration:.1?}") }
+impl fmt::Display for Latency {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = usize::from(self.0 >= Duration::from_millis(1));
+        formatter.pad(&format!("{:.digits$?}", self.0))
+    }
 }
 
-fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+impl Serialize for Latency {
     #[allow(clippy::float_arithmetic, reason = "milliseconds for programs to read; no money is counted here")]
-    serializer.serialize_f64(duration.as_secs_f64() * 1_000.0)
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0.as_secs_f64() * 1_000.0)
+    }
 }
 
 /// A code as gRPC spells it.

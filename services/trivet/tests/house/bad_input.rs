@@ -12,15 +12,16 @@ use trivet_proto::{
     },
     billing::v1::{GetDeductionRequest, GetWalletRequest, ListTransactionsRequest, VoidRequestRequest},
     mesh::v1::{
-        DiscardDeadLetterRequest, ListDeadLettersRequest, ReplayDeadLetterRequest, ReplayEventsRequest,
-        TailEventsRequest,
+        DiscardDeadLetterRequest, GetTraceRequest, ListCallsRequest, ListDeadLettersRequest, ReplayDeadLetterRequest,
+        ReplayEventsRequest, TailEventsRequest, TapRequest, get_trace_request::Key as TraceKey,
+        observe_service_client::ObserveServiceClient,
     },
     product::v1::{
         BatchGetProductsRequest, CheckAvailabilityRequest, CreateProductRequest, GetProductRequest, ListProductsRequest,
     },
 };
 
-use crate::harness::{faulty, on_every_store, order, payment, reason};
+use crate::harness::{channel, faulty, on_every_store, order, payment, reason};
 
 /// Looks at a refusal: INVALID_ARGUMENT, and exactly these fields, in the order of the message.
 fn check<T: std::fmt::Debug>(outcome: Result<T, Status>, fields: &[&str]) {
@@ -271,6 +272,44 @@ async fn every_fault_of_what_is_asked_of_events_is_named_at_once() {
         check(events.replay_events(ReplayEventsRequest { from_time: None }).await, &["from_time"]);
         let never = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
         check(events.replay_events(ReplayEventsRequest { from_time: Some(never) }).await, &["from_time"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_of_what_is_asked_of_what_flows_is_named_at_once() {
+    on_every_store(async |house| {
+        let mut observer = ObserveServiceClient::new(channel(house.running.addresses["billing"]));
+        let (long, garbled) = (|| "x".repeat(129), || "a\0".to_owned());
+        for code in [-1, 17, i32::MAX] {
+            let tap = TapRequest { method: long(), caller: garbled(), callee: long(), code: Some(code) };
+            check(observer.tap(tap).await, &["method", "caller", "callee", "code"]);
+            let list = ListCallsRequest {
+                page_size: -1,
+                page_token: String::new(),
+                method: long(),
+                caller: garbled(),
+                callee: long(),
+                code: Some(code),
+            };
+            check(observer.list_calls(list).await, &["page_size", "method", "caller", "callee", "code"]);
+        }
+        let forged = ListCallsRequest { page_token: "x".to_owned(), ..ListCallsRequest::default() };
+        assert_eq!(reason(&observer.list_calls(forged).await.unwrap_err()), "INVALID_PAGE_TOKEN");
+        let trace_id = |digits: String| Some(TraceKey::TraceId(digits));
+        let request_id = |id: String| Some(TraceKey::RequestId(id));
+        for (key, field) in [
+            (None, "key"),
+            (trace_id(String::new()), "trace_id"),
+            (trace_id("0".repeat(32)), "trace_id"),
+            (trace_id("A".repeat(32)), "trace_id"),
+            (trace_id("1".repeat(33)), "trace_id"),
+            (request_id(String::new()), "request_id"),
+            (request_id("two words".to_owned()), "request_id"),
+            (request_id("x".repeat(129)), "request_id"),
+        ] {
+            check(observer.get_trace(GetTraceRequest { key }).await, &[field]);
+        }
     })
     .await;
 }

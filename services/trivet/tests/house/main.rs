@@ -37,6 +37,7 @@ mod kills;
 mod ledger;
 mod metrics;
 mod model;
+mod observe;
 mod organizations;
 mod overview;
 mod payments;

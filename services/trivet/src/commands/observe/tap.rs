@@ -3,7 +3,6 @@
 use std::{
     io::{self, ErrorKind, Write as _},
     pin::pin,
-    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -12,7 +11,7 @@ use futures_util::{StreamExt as _, stream::SelectAll};
 use serde::Serialize;
 use trivet_proto::mesh::v1::{TapRequest, TapResponse, Viewpoint};
 
-use super::{Look, Output, Service, ask_processes, code_name, lasting, millis, short};
+use super::{Latency, Look, Output, Service, ask_processes, code_name};
 use crate::Config;
 
 /// Which calls to show, and how many.
@@ -97,8 +96,7 @@ struct Line {
     dst: String,
     method: String,
     code: &'static str,
-    #[serde(serialize_with = "millis")]
-    latency_ms: Duration,
+    latency_ms: Latency,
     request_id: String,
     trace_id: String,
 }
@@ -111,7 +109,7 @@ impl From<TapResponse> for Line {
             dst: call.callee,
             method: call.method,
             code: code_name(call.code),
-            latency_ms: lasting(call.duration),
+            latency_ms: Latency::of(call.duration),
             request_id: call.request_id,
             trace_id: call.trace_id,
         }
@@ -122,8 +120,7 @@ impl Line {
     /// In columns that are as wide as what is mostly in them: what is still to come is not known.
     fn columns(&self) -> String {
         let plain = |text: &str| text.replace(char::is_control, "\u{fffd}");
-        let latency = short(self.latency_ms);
-        let (src, dst, code) = (&self.src, &self.dst, self.code);
+        let (src, dst, code, latency) = (&self.src, &self.dst, self.code, self.latency_ms);
         let (method, request_id) = (plain(&self.method), plain(&self.request_id));
         format!("{:<27}  {src:<8}  {dst:<8}  {code:<19}  {latency:>8}  {method}  {request_id}", self.time)
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tonic::Status;
 use trivet_proto::mesh::v1::{GetTraceRequest, Span, Viewpoint, get_trace_request::Key};
 
-use super::{Look, Output, Service, ask_processes, code_name, lasting, millis, short};
+use super::{Latency, Look, Output, Service, ask_processes, code_name};
 use crate::{
     Config,
     commands::output::{Shown, table},
@@ -82,10 +82,8 @@ struct Line {
     name: String,
     start_time: String,
     /// After the first span of the trace.
-    #[serde(serialize_with = "millis")]
-    after_ms: Duration,
-    #[serde(serialize_with = "millis")]
-    duration_ms: Duration,
+    after_ms: Latency,
+    duration_ms: Latency,
     code: &'static str,
     depth: usize,
 }
@@ -99,7 +97,7 @@ impl Shown<4> for Line {
             "caller" => format!("{indent}{} -> {}  {}", self.service, self.peer, self.name),
             _ => format!("{indent}{}  {}", self.service, self.name),
         };
-        [span, short(self.after_ms), short(self.duration_ms), self.code.to_owned()]
+        [span, self.after_ms.to_string(), self.duration_ms.to_string(), self.code.to_owned()]
     }
 }
 
@@ -141,7 +139,7 @@ fn between(first: Option<(i64, i32)>, second: Option<(i64, i32)>) -> Duration {
 }
 
 impl Line {
-    fn new(span: Span, after_ms: Duration, depth: usize) -> Self {
+    fn new(span: Span, after: Duration, depth: usize) -> Self {
         let viewpoint = if span.viewpoint() == Viewpoint::Caller { "caller" } else { "callee" };
         Self {
             trace_id: span.trace_id,
@@ -153,8 +151,8 @@ impl Line {
             viewpoint,
             name: span.name,
             start_time: span.start_time.unwrap_or_default().to_string(),
-            after_ms,
-            duration_ms: lasting(span.duration),
+            after_ms: Latency(after),
+            duration_ms: Latency::of(span.duration),
             code: code_name(span.code),
             depth,
         }
