@@ -207,7 +207,7 @@ def settings(variables):
 
 
 rendered = sorted(pathlib.Path(sys.argv[1]).glob("*.yaml"))
-expect(len(rendered) == 2, f"{len(rendered)} layers were rendered")
+expect(len(rendered) == 3, f"{len(rendered)} layers were rendered")
 variables = compose()
 for path in rendered:
     variables |= kubernetes(path)
