@@ -1,6 +1,6 @@
 //! What flows through the house, as its operators see it: through ObserveService, and from the command line.
 
-use std::process::Output;
+use std::{collections::BTreeSet, process::Output};
 
 use serde_json::Value;
 use tonic::{Request, transport::Channel};
@@ -127,6 +127,13 @@ async fn busy(product: Channel) {
     }
 }
 
+/// The same again and again.
+async fn forever(product: Channel) {
+    loop {
+        busy(product.clone()).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_flows_is_shown_by_commands_for_people_and_for_programs() {
     let databases = Databases::sqlite();
@@ -193,17 +200,12 @@ async fn a_tap_prints_calls_until_there_were_enough() {
     // Nobody knows when a tap has begun: there are calls every now and then.
     let tapped = async |arguments: &[&str]| {
         let arguments = [&["tap", "--max", "2", "--from", "product", "--code", "not_found"], arguments].concat();
-        let calls = async {
-            loop {
-                busy(product.clone()).await;
-            }
-        };
         tokio::select! {
             (code, said) = run(&ports, &arguments) => {
                 assert_eq!(code, Some(0), "{said}");
                 said
             }
-            () = calls => unreachable!(),
+            () = forever(product.clone()) => unreachable!(),
         }
     };
     let table = tapped(&["--to", "account", "--method", "trivet.account.v1.AccountService/Get"]).await;
@@ -244,6 +246,14 @@ async fn three_processes_are_shown_as_one_house() {
     let (_, edges) = run(&settings, &["edges"]).await;
     let asked: Vec<_> = edges.lines().filter(|line| line.contains("GetAccount")).collect();
     assert!(asked.len() == 1 && asked[0].ends_with("CLOSED"), "as its caller sees it, and once: {edges}");
+    let asked_of = channel(product.addresses["product"]);
+    let tap = ["tap", "--max", "5", "--to", "account", "--from", "product", "-o", "jsonl"];
+    let tapped = tokio::select! {
+        (code, said) = run(&settings, &tap) => (code, said),
+        () = forever(asked_of) => unreachable!(),
+    };
+    let traces = tapped.1.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["trace_id"].to_string());
+    assert_eq!((tapped.0, traces.collect::<BTreeSet<_>>().len()), (Some(0), 5), "each call once: {}", tapped.1);
     let (_, tree) = run(&settings, &["trace", "look-1"]).await;
     assert!(tree.lines().nth(4).unwrap().starts_with("    account  trivet.account.v1.AccountService"), "{tree}");
     let (code, said) = run(&settings, &["check"]).await;
