@@ -61,9 +61,9 @@ pub async fn certs(config: &Config, command: &CertsCommand) -> anyhow::Result<St
     let now = OffsetDateTime::from_unix_timestamp(Clock::system().now().micros() / 1_000_000)?;
     let mut text = String::new();
     let ca = authority(&out, trust_domain, now, &mut text)?;
-    for (name, id) in names.iter().zip(ids) {
+    for (name, id) in names.iter().zip(&ids) {
         let key = KeyPair::generate()?;
-        let certificate = leaf(&id, now, now + Duration::days((*days).into()))?.signed_by(&key, &ca)?;
+        let certificate = leaf(id, now, now + Duration::days((*days).into()))?.signed_by(&key, &ca)?;
         let settings = files(&out, name, trust_domain);
         let (certificate_path, key_path) = (Path::new(&settings.certificate), Path::new(&settings.key));
         let new_key = beside(key_path, &key.serialize_pem(), 0o600)?;
@@ -77,8 +77,8 @@ pub async fn certs(config: &Config, command: &CertsCommand) -> anyhow::Result<St
         fs::rename(new_certificate, certificate_path)?;
         writeln!(text, "{}  {id}, for {days} days", settings.certificate)?;
     }
-    if let (Some(process), Some(caller)) = (names.first(), names.last()) {
-        usage(&mut text, &files(&out, process, trust_domain), &files(&out, caller, trust_domain))?;
+    if let (Some(process), Some(caller), Some(operator)) = (names.first(), names.last(), ids.last()) {
+        usage(&mut text, &files(&out, process, trust_domain), &files(&out, caller, trust_domain), operator)?;
     }
     Ok(text)
 }
@@ -166,7 +166,7 @@ fn leaf(id: &SpiffeId, now: OffsetDateTime, until: OffsetDateTime) -> anyhow::Re
 }
 
 /// How what was made is used: by a process, and by one who calls it.
-fn usage(text: &mut String, process: &TlsSettings, caller: &TlsSettings) -> anyhow::Result<()> {
+fn usage(text: &mut String, process: &TlsSettings, caller: &TlsSettings, operator: &SpiffeId) -> anyhow::Result<()> {
     let TlsSettings { certificate, key, trust_bundle, trust_domain, .. } = process;
     writeln!(text, "\nThe settings of a process, for one:\n")?;
     writeln!(text, "TRIVET_TLS_CERTIFICATE={certificate}")?;
@@ -175,7 +175,8 @@ fn usage(text: &mut String, process: &TlsSettings, caller: &TlsSettings) -> anyh
     if *trust_domain != TlsSettings::default().trust_domain {
         writeln!(text, "TRIVET_TLS_TRUST_DOMAIN={trust_domain}")?;
     }
-    writeln!(text, "\nAnd a call:\n")?;
+    writeln!(text, "TRIVET_IDENTITY_OPERATORS={operator}")?;
+    writeln!(text, "\nAnd a call of that operator:\n")?;
     let TlsSettings { certificate, key, .. } = caller;
     writeln!(text, "grpcurl -cacert {trust_bundle} -cert {certificate} -key {key} localhost:8216 list")?;
     Ok(())

@@ -21,13 +21,13 @@ use tower::service_fn;
 use trivet_proto::account::v1::account_service_client::AccountServiceClient;
 
 use crate::{
-    harness::{Databases, eventually, person},
+    harness::{Databases, eventually, person, reason},
     metrics::samples,
     process::{Process, binary},
 };
 
 /// Makes certificates in this folder, and says what the command said.
-async fn certs(out: &Path, further: &[&str]) -> Result<String, String> {
+pub(crate) async fn certs(out: &Path, further: &[&str]) -> Result<String, String> {
     let arguments = [&["certs", "dev", "--out", out.to_str().unwrap()], further].concat();
     let output = binary(&arguments, &[]).output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -35,7 +35,7 @@ async fn certs(out: &Path, further: &[&str]) -> Result<String, String> {
 }
 
 /// The settings of a process of this name.
-fn settings(out: &Path, name: &str) -> [(String, String); 3] {
+pub(crate) fn settings(out: &Path, name: &str) -> [(String, String); 3] {
     let file = |name: String| out.join(name).to_str().unwrap().to_owned();
     let pair = |key: &str, value| (format!("tls.{key}"), value);
     [
@@ -48,11 +48,12 @@ fn settings(out: &Path, name: &str) -> [(String, String); 3] {
 async fn serve(role: &str, databases: &Databases, out: &Path, further: &[(&str, &str)]) -> Process {
     let tls = settings(out, if role == "all" { "trivet" } else { role });
     let tls = tls.each_ref().map(|(key, value)| (key.as_str(), value.as_str()));
-    Process::serve(role, databases, &[&tls, further].concat()).await
+    let operators = ("identity.operators", "spiffe://trivet.local/operator");
+    Process::serve(role, databases, &[&tls[..], &[operators], further].concat()).await
 }
 
 /// A channel of a client that is none of ours: it knows a server by the name of its host.
-fn foreign(address: SocketAddr, out: &Path, name: Option<&str>) -> Channel {
+pub(crate) fn foreign(address: SocketAddr, out: &Path, name: Option<&str>) -> Channel {
     let mut anchors = RootCertStore::empty();
     anchors.add(CertificateDer::from_pem_file(out.join("ca.pem")).unwrap()).unwrap();
     let builder = ClientConfig::builder().with_root_certificates(anchors);
@@ -82,7 +83,14 @@ async fn a_process_serves_callers_of_every_make_with_what_certs_dev_made() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path();
     let said = certs(out, &[]).await.unwrap();
-    for part in ["ca.pem", "spiffe://trivet.local/billing", "TRIVET_TLS_CERTIFICATE=", "operator-key.pem", "grpcurl"] {
+    for part in [
+        "ca.pem",
+        "spiffe://trivet.local/billing",
+        "TRIVET_TLS_CERTIFICATE=",
+        "TRIVET_IDENTITY_OPERATORS=",
+        "operator-key.pem",
+        "grpcurl",
+    ] {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
     let databases = Databases::sqlite();
@@ -90,10 +98,10 @@ async fn a_process_serves_callers_of_every_make_with_what_certs_dev_made() {
     let further = [("server.host", "0.0.0.0"), ("server.announce_ms", "0")];
     let process = serve("all", &databases, out, &further).await;
     let here = |name: &str| SocketAddr::from(([127, 0, 0, 1], process.addresses[name].port()));
-    for caller in [Some("operator"), None] {
-        let mut accounts = AccountServiceClient::new(foreign(here("account"), out, caller));
-        accounts.ensure_account(person("ada")).await.unwrap();
-    }
+    let accounts = |caller| AccountServiceClient::new(foreign(here("account"), out, caller));
+    accounts(Some("operator")).ensure_account(person("ada")).await.unwrap();
+    let refused = accounts(None).ensure_account(person("ada")).await.unwrap_err();
+    assert_eq!(reason(&refused), "CREDENTIALS_MISSING", "it is encrypted, and nobody knows who it is");
     let (billing, admin) = (here("billing").to_string(), here("admin").to_string());
     let mut operator = settings(out, "operator").to_vec();
     operator.push(("server.admin_port".to_owned(), here("admin").port().to_string()));

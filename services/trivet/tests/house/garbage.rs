@@ -27,7 +27,7 @@ const LISTENED: Duration = Duration::from_millis(100);
 
 /// Messages as the bytes that they are.
 #[derive(Clone, Copy, Default)]
-struct Plain;
+pub(crate) struct Plain;
 
 impl Codec for Plain {
     type Encode = Bytes;

@@ -33,6 +33,7 @@ mod events_command;
 mod flow;
 mod garbage;
 mod holds;
+mod identity;
 mod kills;
 mod ledger;
 mod metrics;

@@ -1,6 +1,6 @@
 //! What Prometheus is told of money.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -21,7 +21,12 @@ use crate::{
 
 /// The samples of `/metrics` whose names begin like this, with their labels.
 pub(crate) async fn samples(process: &Process, name: &str) -> BTreeMap<String, f64> {
-    let mut socket = TcpStream::connect(process.addresses["admin"]).await.unwrap();
+    samples_at(process.addresses["admin"], name).await
+}
+
+/// The same of who has this admin port.
+pub(crate) async fn samples_at(admin: SocketAddr, name: &str) -> BTreeMap<String, f64> {
+    let mut socket = TcpStream::connect(admin).await.unwrap();
     socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: trivet\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut told = String::new();
     socket.read_to_string(&mut told).await.unwrap();

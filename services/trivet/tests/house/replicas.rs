@@ -165,23 +165,9 @@ async fn twenty_rolling_restarts_under_load_cost_no_call_and_no_charge() {
             let outcome = match number % 4 {
                 0 => deduct(&billing, &format!("rolling-{caller}-{number}")).await.map(|()| taken += 1),
                 1 => wallet(&wallets).await.map(drop),
-                2 => {
-                    let key = Some(Key::UserId("ada".to_owned()));
-                    accounts
-                        .clone()
-                        .get_account(GetAccountRequest { key, ..GetAccountRequest::default() })
-                        .await
-                        .map(drop)
-                }
+                2 => accounts.clone().get_account(of_ada()).await.map(drop),
                 // Product asks account and billing.
-                _ => {
-                    let ask = CheckAvailabilityRequest {
-                        product_id: "nothing".to_owned(),
-                        user_id: "ada".to_owned(),
-                        ..CheckAvailabilityRequest::default()
-                    };
-                    catalog.clone().check_availability(ask).await.map(drop)
-                }
+                _ => catalog.clone().check_availability(for_ada()).await.map(drop),
             };
             if let Err(status) = outcome {
                 failed.push(format!("call {number} of caller {caller}: {status}"));
