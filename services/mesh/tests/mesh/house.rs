@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh::{
-    CallSettings, Clock, EventSettings, Peer, Placement, Plan, Role, Running, ServerSettings, Target, Telemetry,
-    TlsSettings, events,
+    CallSettings, Clock, EventSettings, IdentityMode, IdentitySettings, Peer, Placement, Plan, Role, Running,
+    ServerSettings, Target, Telemetry, TlsSettings, events,
     store::{self, Location, Migration},
 };
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -36,7 +36,8 @@ pub(crate) fn plan_of(roles: Vec<Role>) -> Plan {
         peers: BTreeMap::new(),
         calls: CallSettings::default(),
         tls: TlsSettings::default(),
-        identity: mesh::IdentitySettings::default(),
+        // With certificates, too, whoever gets in may do everything: what callers may do is looked at elsewhere.
+        identity: IdentitySettings { mode: IdentityMode::Off, ..IdentitySettings::default() },
         events: EventSettings::default(),
         telemetry: telemetry(),
         clock: Clock::system(),
