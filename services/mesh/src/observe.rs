@@ -51,6 +51,16 @@ pub(crate) enum View {
     Echo,
 }
 
+/// Who a caller turned out to be: a service by its name, and what others are known by. It rides in the response, out to
+/// where the call began to be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind(pub(crate) &'static str);
+
+impl Kind {
+    /// Who may not make the call, whoever it is.
+    pub(crate) const NOBODY: Self = Self("refused");
+}
+
 /// Which calls to show. What is empty lets everything through.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
@@ -226,6 +236,13 @@ impl Watch {
     /// The call has ended so.
     pub(crate) fn end(mut self, code: Code) {
         self.note(code);
+    }
+
+    /// It is known who called, whatever it was that they said.
+    pub(crate) fn by(&mut self, Kind(caller): Kind) {
+        if let Some(record) = self.record.as_mut().filter(|record| record.key.caller != caller) {
+            (record.key.caller, record.key.view) = (caller, View::Callee);
+        }
     }
 
     fn note(&mut self, code: Code) {

@@ -21,6 +21,7 @@ use super::allow::{Needed, Rights, WHOLE, needed};
 use crate::{
     Caller, Context, Fields, Peer, Reason, Refusal, Telemetry, Tenant, TlsSettings,
     identity::{SpiffeId, Transport},
+    observe::Kind,
     serve::complete::refuse,
     stack::{Next, Reply, Stage},
 };
@@ -212,15 +213,37 @@ impl Stage<Infallible> for Identity {
         }
         match admitted {
             Ok((caller, tenant)) => {
+                let kind = kind(&caller);
                 (context.caller, context.tenant) = (caller, tenant);
                 // Handlers have no use for secrets.
                 request.headers.remove(AUTHORIZATION);
                 request.headers.remove(PROCESS);
                 request.extensions.insert(context);
-                next.go(Request::from_parts(request, body)).await
+                let mut response = next.go(Request::from_parts(request, body)).await?;
+                if let Some(kind) = kind {
+                    response.extensions_mut().insert(kind);
+                }
+                Ok(response)
             }
-            Err(refusal) => Ok(refuse(&context, refusal)),
+            Err(refusal) => {
+                let mut response = refuse(&context, refusal);
+                if self.0.mode != IdentityMode::Off {
+                    response.extensions_mut().insert(Kind::NOBODY);
+                }
+                Ok(response)
+            }
         }
+    }
+}
+
+/// What those who watch are told of a caller, where that counts rather than what it calls itself.
+fn kind(caller: &Caller) -> Option<Kind> {
+    match caller {
+        // Each of several roles of a process says which it is.
+        Caller::Operator | Caller::Itself | Caller::Service(WHOLE) => None,
+        Caller::Service(name) => Some(Kind(name)),
+        Caller::Workload(_) => Some(Kind("workload")),
+        Caller::Key(_) => Some(Kind("key")),
     }
 }
 

@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 
 use crate::{
     Caller, Clock, Context, Telemetry, Tenant, id,
-    observe::{Key, Place, View},
+    observe::{Key, Kind, Place, View},
     serve::Serving,
     stack::{Next, Reply, Stage},
     telemetry::{code_of, rpc},
@@ -62,7 +62,10 @@ impl Stage<Infallible> for Trace {
         let mut response = next.go(request).instrument(span.clone()).await?;
         let code = code_of(&response);
         rpc::record_server_code(&span, code);
-        if let Some(watch) = watch {
+        if let Some(mut watch) = watch {
+            if let Some(kind) = response.extensions_mut().remove::<Kind>() {
+                watch.by(kind);
+            }
             watch.end(code);
         }
         if let Ok(value) = HeaderValue::from_str(&request_id) {

@@ -45,7 +45,7 @@ pub(crate) fn settings(out: &Path, name: &str) -> [(String, String); 3] {
     ]
 }
 
-async fn serve(role: &str, databases: &Databases, out: &Path, further: &[(&str, &str)]) -> Process {
+pub(crate) async fn serve(role: &str, databases: &Databases, out: &Path, further: &[(&str, &str)]) -> Process {
     let tls = settings(out, if role == "all" { "trivet" } else { role });
     let tls = tls.each_ref().map(|(key, value)| (key.as_str(), value.as_str()));
     let operators = ("identity.operators", "spiffe://trivet.local/operator");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, process::Output};
 
 use serde_json::Value;
-use tonic::{Request, transport::Channel};
+use tonic::{Code, Request, transport::Channel};
 use trivet::RoleName;
 use trivet_proto::{
     account::v1::account_service_client::AccountServiceClient,
@@ -17,6 +17,7 @@ use trivet_proto::{
 };
 
 use crate::{
+    certificates::{certs, foreign, serve, settings},
     harness::{Databases, House, channel, eventually, on_every_store, person, reason},
     plans::{plan, sell},
     process::{Process, binary},
@@ -290,6 +291,35 @@ async fn a_house_that_is_well_passes_every_check() {
     assert_eq!((code, &json["success"], json["categories"].as_array().unwrap().len()), (Some(0), &true.into(), 1));
     let checks = json["categories"][0]["checks"].as_array().unwrap();
     assert!(checks.iter().all(|check| check["result"] == "success"), "{checks:?}");
+    process.end().await;
+    databases.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_are_known_by_their_credentials_and_not_by_what_they_call_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    certs(out, &["trivet", "operator", "shop"]).await.unwrap();
+    let databases = Databases::sqlite();
+    let workloads = "spiffe://trivet.local/shop default product.read";
+    let identities = [("identity.operators", "spiffe://trivet.local/operator"), ("identity.workloads", workloads)];
+    let further = [&identities[..], &[("server.announce_ms", "0")]].concat();
+    let process = serve("all", &databases, out, &further).await;
+    for (name, outcome) in [(Some("shop"), Code::Ok), (None, Code::Unauthenticated)] {
+        let mut request = Request::new(available("nobody"));
+        request.metadata_mut().insert("x-trivet-caller", "billing@1".parse().unwrap());
+        let mut catalog = CatalogServiceClient::new(foreign(process.addresses["product"], out, name));
+        assert_eq!(
+            catalog.check_availability(request).await.map_or_else(|status| status.code(), |_| Code::Ok),
+            outcome
+        );
+    }
+    let operator = [&ports(&process)[..], &settings(out, "operator")].concat();
+    let (code, lines) = run(&operator, &["edges", "-o", "jsonl"]).await;
+    let edges = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let edges = edges.map(|edge| format!("{} {}", edge["src"].as_str().unwrap(), edge["dst"].as_str().unwrap()));
+    assert_eq!(code, Some(0));
+    assert_eq!(edges.collect::<Vec<_>>(), ["product account", "refused product", "workload product"], "{lines}");
     process.end().await;
     databases.done().await;
 }
