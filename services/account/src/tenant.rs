@@ -1,7 +1,6 @@
 //! Tenants: those whose rows never meet.
 //!
-//! TenantService is for operators only. Today every caller is one (`mesh::Caller::Operator`); who may call which rpc is
-//! decided in mesh, once callers have credentials, and not a second time here.
+//! TenantService is for operators only: who may call which rpc is decided in mesh, and not a second time here.
 
 mod rpc;
 mod table;
