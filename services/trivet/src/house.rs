@@ -68,7 +68,7 @@ pub fn plan(config: &Config, roles: &[RoleName], telemetry: Telemetry, clock: Cl
         server: config.server.clone(),
         placements,
         peers,
-        calls: CallSettings::default(),
+        calls: CallSettings { hedge: config.server.hedge_reads, ..CallSettings::default() },
         tls: config.tls.clone(),
         identity: config.identity.clone(),
         events: config.events.clone(),

@@ -60,7 +60,8 @@ fn block(config: &Config, running: &Running, took: u128) -> String {
     }
     let _ = writeln!(text, "  {:<8} {:<22} /readyz /livez /metrics", "admin", running.admin.to_string());
     if let Some(billing) = running.addresses.get("billing") {
-        let tls = config.tls.on().then(|| format!("-cacert {}", config.tls.trust_bundle));
+        // Who calls is an operator, and their certificate is not ours.
+        let tls = config.tls.on().then(|| format!("-cacert {} -cert CERTIFICATE -key KEY", config.tls.trust_bundle));
         let how = tls.unwrap_or_else(|| "-plaintext".to_owned());
         let _ = writeln!(text, "\n  grpcurl {how} {billing} list");
     }

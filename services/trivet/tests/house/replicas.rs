@@ -118,16 +118,19 @@ async fn with_one_of_two_replicas_in_trouble_no_call_fails_and_no_money_moves_tw
     databases.done().await;
 }
 
-/// Ports that were free a moment ago.
-fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let held = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+/// Ports that were free a moment ago, and that the system gives to nobody who asks for any.
+fn free_ports(count: usize) -> Vec<u16> {
+    const ORDINARY: std::ops::Range<u16> = 12_000..30_000;
+    let first = ORDINARY.start + u16::try_from(std::process::id() % u32::from(ORDINARY.len() as u16)).unwrap();
+    let ports = (first..ORDINARY.end).chain(ORDINARY.start..first);
+    ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(count).collect()
 }
 
 /// The settings of two houses on fixed ports, whose services know each other's both.
 fn pair(databases: &Databases) -> [trivet::Config; 2] {
-    let ports: [[u16; 3]; 2] = [free_ports(), free_ports()];
     let keys = ["account", "product", "billing"];
+    let ports = free_ports(2 * keys.len());
+    let ports: [&[u16]; 2] = [&ports[..keys.len()], &ports[keys.len()..]];
     [0, 1].map(|own: usize| {
         let mut settings = Vec::new();
         for (place, key) in keys.iter().enumerate() {
