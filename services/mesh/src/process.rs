@@ -166,6 +166,12 @@ impl Plan {
             return Err(StartError::Insecure(host));
         }
         let tls = Tls::load(&self.tls, &self.clock, &self.telemetry).await?;
+        let mode = self.identity.mode(tls.is_some());
+        if mode == IdentityMode::Enforce && self.identity.operators.is_empty() {
+            warn!("Nobody is an operator: keys, tenants and dead letters are out of reach (identity.operators)");
+        } else if mode != IdentityMode::Enforce && (tls.is_some() || !host.is_loopback()) {
+            warn!("Every caller may do everything (identity.mode)");
+        }
         let origins: Origins = self.server.web_origins.parse()?;
         let faults: Faults = self.server.faults.parse()?;
         if !faults.is_empty() {

@@ -14,6 +14,7 @@ use tonic::{Status, transport::Channel};
 use crate::stores::channel;
 
 /// Connections that the callers share.
+#[allow(dead_code, reason = "each bench uses what it needs")]
 const CONNECTIONS: usize = 2;
 
 /// What so many callers got done.
@@ -26,6 +27,7 @@ pub(crate) struct Load {
 }
 
 /// Calls as fast as `callers` can for `time`, after a tenth of it to warm up. What `cpu` reads is what a call costs.
+#[allow(dead_code, reason = "each bench uses what it needs")]
 pub(crate) async fn measure<F>(
     address: SocketAddr,
     callers: usize,

@@ -19,6 +19,7 @@ mod load;
 mod raw;
 mod stores;
 mod trouble_abuse;
+mod trouble_overload;
 mod trouble_role;
 #[path = "../tests/house/way.rs"]
 mod way;
@@ -33,7 +34,7 @@ use std::{
 };
 
 use mesh::{CallSettings, Clock, Context, Peer, Target, Telemetry, Tenant};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use trivet::{Config, RoleName, plan};
 use trivet_proto::{
     account::v1::{EnsureAccountRequest, account_service_client::AccountServiceClient},
@@ -80,7 +81,7 @@ async fn main() {
         .await;
     }
     if runs("overload") {
-        overload(size).await;
+        trouble_overload::run(size.overload).await;
     }
     if runs("abuse") {
         trouble_abuse::run(size.abuse).await;
@@ -107,22 +108,8 @@ async fn replicas(config: &Config, size: Size) {
         let plan = plan(config, &RoleName::ALL, Telemetry::quiet().unwrap(), Clock::system()).unwrap();
         houses.push(plan.bind().await.unwrap().start().await.unwrap());
     }
-    let user = EnsureAccountRequest {
-        user_id: "ada".to_owned(),
-        email: "ada@example.com".to_owned(),
-        name: "Ada".to_owned(),
-        ..EnsureAccountRequest::default()
-    };
-    AccountServiceClient::new(channel(houses[0].addresses["account"])).ensure_account(user).await.unwrap();
     let (ill, healthy) = (houses[0].addresses["billing"], houses[1].addresses["billing"]);
-    let paid = RecordPaymentRequest {
-        request_id: "fund".to_owned(),
-        user_id: "ada".to_owned(),
-        amount: "1000000".to_owned(),
-        provider: "bank".to_owned(),
-        ..RecordPaymentRequest::default()
-    };
-    WalletServiceClient::new(channel(healthy)).record_payment(paid).await.unwrap();
+    furnish(houses[0].addresses["account"], healthy).await;
     println!(
         "\n{:<34} {} {:>9} {:>7} {:>10}",
         "one of two replicas is",
@@ -176,6 +163,25 @@ async fn replicas(config: &Config, size: Size) {
     }
 }
 
+/// Ada, and what she has.
+async fn furnish(account: SocketAddr, billing: SocketAddr) {
+    let user = EnsureAccountRequest {
+        user_id: "ada".to_owned(),
+        email: "ada@example.com".to_owned(),
+        name: "Ada".to_owned(),
+        ..EnsureAccountRequest::default()
+    };
+    AccountServiceClient::new(channel(account)).ensure_account(user).await.unwrap();
+    let paid = RecordPaymentRequest {
+        request_id: "fund".to_owned(),
+        user_id: "ada".to_owned(),
+        amount: "1000000".to_owned(),
+        provider: "bank".to_owned(),
+        ..RecordPaymentRequest::default()
+    };
+    WalletServiceClient::new(channel(billing)).record_payment(paid).await.unwrap();
+}
+
 type Outcomes = Vec<(Result<(), Status>, Duration)>;
 
 /// Makes these calls from so many callers; how each ended and how long it took, and how long all of them did.
@@ -198,97 +204,6 @@ async fn many(
     };
     let outcomes = futures_util::future::join_all((0..callers).map(|_| one())).await.concat();
     (outcomes, began.elapsed())
-}
-
-/// A handler that can do so much and no more gets five times that: what it does of it, and how the rest is refused.
-async fn overload(size: Size) {
-    /// Calls that the handler works on at once, and how long one takes: 800 a second.
-    const AT_ONCE: usize = 8;
-    const WORK: Duration = Duration::from_millis(10);
-    const TIMES: u32 = 5;
-    /// How long a caller waits.
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let (running, address) = trouble_role::limited(AT_ONCE, WORK).await;
-    let clients: Vec<_> = (0..4).map(|_| trouble_role::client(address)).collect();
-    let peak = {
-        let call = async |number: u64| clients[number as usize % 4].clone().get_tenant(ask("")).await.map(drop);
-        let (outcomes, elapsed) =
-            many(2 * AT_ONCE, 0..u64::from(u32::try_from(size.overload.as_millis()).unwrap() / 20), &call).await;
-        outcomes.len() as f64 / elapsed.as_secs_f64()
-    };
-    let before = memory();
-    let (mut calls, mut healths) = (tokio::task::JoinSet::new(), Vec::new());
-    let (began, mut most) = (Instant::now(), before);
-    let every = Duration::from_secs_f64(1.0 / (peak * f64::from(TIMES)));
-    let mut sent = 0_u32;
-    while began.elapsed() < size.overload {
-        // As many as are due: a timer is not that fine.
-        while every * sent < began.elapsed() {
-            let mut client = clients[sent as usize % 4].clone();
-            sent += 1;
-            calls.spawn(async move {
-                let mut request = Request::new(ask(""));
-                request.set_timeout(PATIENCE);
-                let began = Instant::now();
-                let outcome = client.get_tenant(request).await.map(drop);
-                (outcome.map_err(|status| status.code()), began.elapsed())
-            });
-        }
-        if healths.len() < (began.elapsed().as_millis() / 100) as usize {
-            let asked = Instant::now();
-            trouble_role::health(address).await;
-            healths.push(asked.elapsed());
-            most = most.max(memory());
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let outcomes = calls.join_all().await;
-    let elapsed = began.elapsed();
-    let mut after = Instant::now();
-    let recovered = loop {
-        let asked = Instant::now();
-        if trouble_role::client(address).get_tenant(ask("")).await.is_ok() && asked.elapsed() < 3 * WORK {
-            break after.elapsed();
-        }
-        if after.elapsed() > Duration::from_secs(30) {
-            after = Instant::now();
-        }
-    };
-    let of = |wanted: Result<(), Code>| {
-        let taken = outcomes.iter().filter(|(outcome, _)| *outcome == wanted).map(|(_, took)| *took);
-        let mut taken: Vec<Duration> = taken.collect();
-        taken.sort_unstable();
-        taken
-    };
-    let (done, refused) = (of(Ok(())), of(Err(Code::ResourceExhausted)));
-    let other = outcomes.len() - done.len() - refused.len();
-    let p99 = |taken: &[Duration]| taken.get(taken.len() * 99 / 100).map_or(f64::NAN, |took| took.as_secs_f64() * 1e3);
-    healths.sort_unstable();
-    let goodput = done.len() as f64 / elapsed.as_secs_f64();
-    println!("\noverload: {TIMES} times what can be done, for {:.0} s", size.overload.as_secs_f64());
-    println!(
-        "  peak {peak:.0}/s; sent {:.0}/s; done {goodput:.0}/s = {:.2} of the peak (bar 0.8), p99 {:.0} ms",
-        f64::from(sent) / elapsed.as_secs_f64(),
-        goodput / peak,
-        p99(&done)
-    );
-    println!("  refused {} with p99 {:.1} ms (bar 20), otherwise failed {other}", refused.len(), p99(&refused));
-    println!(
-        "  health answered {} times, p99 {:.1} ms; memory {} MiB before, {} MiB at most",
-        healths.len(),
-        p99(&healths),
-        before >> 20,
-        most >> 20
-    );
-    println!("  a call is as fast as ever {:.0} ms after the last one ended", recovered.as_secs_f64() * 1e3);
-    running.drain(std::future::ready(())).await;
-}
-
-/// Bytes of this process that are in memory (Linux: proc(5)).
-fn memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() << 10
 }
 
 /// Calls through three services of which the last one never answers: how long after its deadline the caller hears.

@@ -85,7 +85,7 @@ impl Config {
         if let Err(mesh::OriginFaults(more)) = self.server.web_origins.parse::<mesh::Origins>() {
             faults.extend(more.iter().map(|fault| format!("server.web_origins: {fault}")));
         }
-        faults.extend(self.identity.faults());
+        faults.extend(self.identity.faults(&self.tls));
         faults.extend(self.unknown_peers());
         faults.extend(self.event_faults());
         if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }

@@ -1,5 +1,5 @@
 //! Who may make which call. What an rpc needs is said here once, for all of the contract; what nothing is said of is for
-//! operators. `tests/house/matrix.rs` of the binary states the outcome for every rpc and every kind of caller.
+//! operators. `tests/house/identity/matrix.txt` of the binary states the outcome for every rpc and every kind of caller.
 
 use trivet_proto::{Idempotency, Method};
 
@@ -58,7 +58,7 @@ const HOUSE: [(&str, &[&str]); 3] = [
 ];
 
 /// Rpcs, or all of a service, that need something else than a scope. The first that fits counts.
-const OTHERS: [(&str, Needed); 7] = [
+const OTHERS: [(&str, Needed); 8] = [
     // Load balancers know nobody.
     ("/grpc.health.v1.Health/", Needed::Nothing),
     // The contract is public, and yet nobody needs to ask a server for it in production.
@@ -69,6 +69,8 @@ const OTHERS: [(&str, Needed); 7] = [
     // Who makes keys has all that a key may have.
     ("/trivet.account.v1.ApiKeyService/", Needed::Operator),
     ("/trivet.account.v1.TenantService/", Needed::Operator),
+    // It reads all of a ledger, two at once in a process, and what it finds freezes wallets.
+    ("/trivet.billing.v1.LedgerService/VerifyLedger", Needed::Operator),
 ];
 
 /// What a call of this path needs.

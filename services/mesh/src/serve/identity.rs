@@ -14,7 +14,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::{HeaderMap, Request, header::AUTHORIZATION, request::Parts};
 use opentelemetry::{KeyValue, metrics::Counter};
 use subtle::ConstantTimeEq as _;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tracing::{info, warn};
 
 use super::allow::{Needed, Rights, WHOLE, needed};
@@ -98,6 +98,29 @@ struct Identified {
     tenants: Tenants,
 }
 
+impl Identified {
+    /// For which tenant it calls, and whether it may.
+    fn judge(&self, path: &str, named: Option<Tenant>) -> (Tenant, Result<(), Refusal>) {
+        let refuse = |message: String| Refusal::new(Reason::NotAllowed, message).with("caller", &self.caller);
+        let mut verdict = Ok(());
+        if !self.rights.allow(path) {
+            let (method, needed) = (path.rsplit('/').next().unwrap_or_default(), needed(path));
+            let message = format!("{} may not call {method}: that needs {needed}", self.caller);
+            verdict = Err(refuse(message).with("needs", needed));
+        }
+        let tenant = match (&self.tenants, named) {
+            (Tenants::Any, named) => named.unwrap_or_else(Tenant::default_tenant),
+            (Tenants::One(own), Some(named)) if *own != named => {
+                verdict =
+                    verdict.and_then(|()| Err(refuse(format!("{} may not act for the tenant {named}", self.caller))));
+                named
+            }
+            (Tenants::One(own), _) => own.clone(),
+        };
+        (tenant, verdict)
+    }
+}
+
 impl Identity {
     /// Identities as they are known; API keys by `account`, where it is known where that is.
     pub(crate) fn new(known: &Known<'_>, account: Option<Peer>, telemetry: &Telemetry) -> Self {
@@ -112,33 +135,28 @@ impl Identity {
         }))
     }
 
-    /// Who makes a call, and for whom; or why it is not to be made.
+    /// Who makes a call, and for whom; or why it is not to be made. Where the mode is to audit, what somebody may not do
+    /// is done all the same, as the one who they are; and who is nobody is an operator.
     async fn admit(&self, request: &Parts, context: &Context) -> Result<(Caller, Tenant), Refusal> {
         let path = request.uri.path();
+        if needed(path) == Needed::Nothing {
+            return Ok((context.caller.clone(), context.tenant.clone()));
+        }
         let named = named_tenant(&request.headers)?;
-        let who = match self.identify(request, context).await {
-            Ok(Some(who)) => who,
-            Ok(None) | Err(_) if needed(path) == Needed::Nothing => {
-                return Ok((context.caller.clone(), context.tenant.clone()));
+        let audits = self.0.mode == IdentityMode::Audit;
+        let who = match self.identify(request, context).await.and_then(|who| who.ok_or_else(missing)) {
+            Ok(who) => who,
+            Err(refusal) if audits && refusal.reason().code() == tonic::Code::Unauthenticated => {
+                self.note(path, context, &refusal);
+                Identified { caller: Caller::Operator, rights: Rights::All, tenants: Tenants::Any }
             }
-            Ok(None) => return Err(missing()),
             Err(refusal) => return Err(refusal),
         };
-        if !who.rights.allow(path) {
-            let method = path.rsplit('/').next().unwrap_or_default();
-            let message = format!("{} may not call {method}: that needs {}", who.caller, needed(path));
-            return Err(Refusal::new(Reason::NotAllowed, message)
-                .with("caller", who.caller)
-                .with("needs", needed(path)));
+        let (tenant, verdict) = who.judge(path, named);
+        match verdict {
+            Err(refusal) if audits => self.note(path, context, &refusal),
+            verdict => verdict?,
         }
-        let tenant = match (who.tenants, named) {
-            (Tenants::Any, named) => named.unwrap_or_else(Tenant::default_tenant),
-            (Tenants::One(own), Some(named)) if own != named => {
-                let message = format!("{} may not act for the tenant {named}", who.caller);
-                return Err(Refusal::new(Reason::NotAllowed, message).with("caller", who.caller));
-            }
-            (Tenants::One(own), _) => own,
-        };
         Ok((who.caller, tenant))
     }
 
@@ -196,20 +214,21 @@ impl Identity {
 
 impl Stage<Infallible> for Identity {
     async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
-        let Some(mut context) = request.extensions().get::<Context>().cloned() else { return next.go(request).await };
+        let Some(mut context) = request.extensions().get::<Context>().cloned() else {
+            // A stack in another order would let everybody in.
+            return Ok(Status::internal("nobody knows which call this is").into_http());
+        };
         let (mut request, body) = request.into_parts();
-        let mut admitted = match self.0.mode {
+        let admitted = match self.0.mode {
             IdentityMode::Off => operator(&request.headers),
             _ => self.admit(&request, &context).await,
         };
-        // What cannot be read is refused whoever sends it.
-        if let Err(refusal) = &admitted
-            && refusal.reason() != Reason::InvalidFields
-        {
+        // What cannot be read is refused whoever sends it, and an outage is no verdict.
+        let denied = |refusal: &&Refusal| {
+            matches!(refusal.reason().code(), tonic::Code::Unauthenticated | tonic::Code::PermissionDenied)
+        };
+        if let Some(refusal) = admitted.as_ref().err().filter(denied) {
             self.note(request.uri.path(), &context, refusal);
-            if self.0.mode == IdentityMode::Audit {
-                admitted = operator(&request.headers);
-            }
         }
         match admitted {
             Ok((caller, tenant)) => {
@@ -254,9 +273,12 @@ fn operator(headers: &HeaderMap) -> Result<(Caller, Tenant), Refusal> {
 
 /// The tenant that the caller names, if it names one.
 fn named_tenant(headers: &HeaderMap) -> Result<Option<Tenant>, Refusal> {
-    let Some(named) = headers.get(TENANT) else { return Ok(None) };
+    let mut named = headers.get_all(TENANT).iter();
+    let Some(first) = named.next() else { return Ok(None) };
+    // Of two, somebody on the way would have meant the other one.
+    let one = if named.next().is_some() { None } else { first.to_str().ok() };
     let mut fields = Fields::default();
-    let tenant = fields.read(TENANT, Tenant::parse(named.to_str().unwrap_or("\u{fffd}")));
+    let tenant = fields.read(TENANT, Tenant::parse(one.unwrap_or("\u{fffd}")));
     fields.finish((tenant,)).map(|(tenant,)| Some(tenant))
 }
 

@@ -46,7 +46,7 @@ impl Guarded {
         let folder = tempfile::tempdir().unwrap();
         certs(folder.path(), &NAMES).await.unwrap();
         let databases = Databases::sqlite();
-        let house = House::start(guarded(&databases, &folder, further), &RoleName::ALL).await;
+        let house = House::start(guarded_settings(&databases, &folder, further), &RoleName::ALL).await;
         let guarded = Self { house, folder, databases };
         for tenant_id in ["acme", "beta"] {
             let request = CreateTenantRequest {
@@ -89,7 +89,7 @@ impl Guarded {
 }
 
 /// The settings of a guarded house.
-fn guarded(databases: &Databases, folder: &TempDir, further: &[(&str, &str)]) -> Config {
+fn guarded_settings(databases: &Databases, folder: &TempDir, further: &[(&str, &str)]) -> Config {
     let tls = settings(folder.path(), "trivet");
     let tls: Vec<(&str, &str)> = tls.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     config(databases, &[&tls[..], &[OPERATORS, WORKLOADS], further].concat())
@@ -218,6 +218,39 @@ async fn a_revoked_key_is_refused_everywhere_within_five_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_audit_a_key_still_leads_to_its_tenant_and_one_that_cannot_be_asked_about_to_none() {
+    let guarded = Guarded::with(&[("identity.mode", "audit")]).await;
+    let (key_id, secret) = guarded.key("acme", &["account.read"]).await;
+    let mut accounts = AccountServiceClient::new(guarded.by_nobody("account"));
+    accounts.ensure_account(with_key(&secret, person("ada"))).await.unwrap();
+    let of_default = accounts.get_account(account_of("ada")).await.unwrap_err();
+    assert_eq!(reason(&of_default), "ACCOUNT_NOT_FOUND", "it was not made for whom nobody named");
+    let ask = ListAccountHistoryRequest { user_id: "ada".to_owned(), ..ListAccountHistoryRequest::default() };
+    let history = accounts.list_account_history(with_key(&secret, ask)).await.unwrap().into_inner();
+    assert_eq!(history.entries[0].actor, key_id);
+    guarded.end().await;
+    let nowhere = [("account.address", "127.0.0.1:9"), ("billing.address", "127.0.0.1:9"), ("identity.mode", "audit")];
+    let (folder, databases) = (tempfile::tempdir().unwrap(), Databases::sqlite());
+    certs(folder.path(), &NAMES).await.unwrap();
+    let house = House::start(guarded_settings(&databases, &folder, &nowhere), &[RoleName::Product]).await;
+    let mut catalog = CatalogServiceClient::new(foreign(house.running.addresses["product"], folder.path(), None));
+    let refused = catalog.check_availability(with_key(&secret, CheckAvailabilityRequest::default())).await.unwrap_err();
+    assert_eq!(reason(&refused), "DEPENDENCY_UNAVAILABLE");
+    house.running.drain(std::future::pending()).await;
+    databases.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_tenants_that_are_named_neither_counts() {
+    let guarded = Guarded::with(&[]).await;
+    let mut asked = of("acme", account_of("ada"));
+    asked.metadata_mut().append("x-trivet-tenant", "beta".parse().unwrap());
+    let refused = AccountServiceClient::new(guarded.by("account", "operator")).get_account(asked).await.unwrap_err();
+    assert_eq!(reason(&refused), "INVALID_FIELDS");
+    guarded.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_audit_would_refuse_is_done_and_counted() {
     let guarded = Guarded::with(&[("identity.mode", "audit")]).await;
     let mut accounts = AccountServiceClient::new(guarded.by_nobody("account"));
@@ -259,7 +292,7 @@ async fn without_account_no_key_is_let_in() {
     certs(folder.path(), &NAMES).await.unwrap();
     let databases = Databases::sqlite();
     let nowhere = [("account.address", "127.0.0.1:9"), ("billing.address", "127.0.0.1:9")];
-    let house = House::start(guarded(&databases, &folder, &nowhere), &[RoleName::Product]).await;
+    let house = House::start(guarded_settings(&databases, &folder, &nowhere), &[RoleName::Product]).await;
     let mut catalog = CatalogServiceClient::new(foreign(house.running.addresses["product"], folder.path(), None));
     let secret = format!("tvt_{}", "0".repeat(85));
     let ask = CheckAvailabilityRequest::default();

@@ -121,7 +121,7 @@ async fn with_one_of_two_replicas_in_trouble_no_call_fails_and_no_money_moves_tw
 /// Ports that were free a moment ago, and that the system gives to nobody who asks for any.
 fn free_ports(count: usize) -> Vec<u16> {
     const ORDINARY: std::ops::Range<u16> = 12_000..30_000;
-    let first = ORDINARY.start + u16::try_from(std::process::id() % u32::from(ORDINARY.len() as u16)).unwrap();
+    let first = ORDINARY.start + u16::try_from(std::process::id() % u32::from(ORDINARY.end - ORDINARY.start)).unwrap();
     let ports = (first..ORDINARY.end).chain(ORDINARY.start..first);
     ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(count).collect()
 }

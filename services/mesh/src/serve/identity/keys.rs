@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use moka::future::Cache;
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tonic::Status;
 use trivet_proto::account::v1::{
     AuthenticateApiKeyRequest, AuthenticateApiKeyResponse, api_key_service_client::ApiKeyServiceClient,
@@ -15,9 +15,14 @@ use crate::{Caller, Context, Peer, Reason, Refusal, StoreError, Tenant, unanswer
 
 /// How long an answer counts. With [`PATIENCE`] it is less than the five seconds after which a revoked key is refused
 /// everywhere.
-const KNOWN: Duration = Duration::from_secs(3);
-/// How long account may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const KNOWN: Duration = Duration::from_millis(2_500);
+/// How long account may take to answer: enough for a second attempt beside one that hangs, and for the breaker to learn
+/// from it, which takes a call of two seconds.
+const PATIENCE: Duration = Duration::from_millis(2_200);
+/// Keys that are asked about at once. A new one costs account a look into its table, and anybody can make them up.
+const ASKED: usize = 64;
+/// When a caller may come again whose key there was no time to ask about.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Keys that are known at once, good ones and others: some megabytes.
 const ENTRIES: u64 = 20_000;
 /// What a secret looks like, so that nobody is asked about anything else.
@@ -30,6 +35,7 @@ pub(super) struct Keys {
     account: ApiKeyServiceClient<Peer>,
     /// By the secret's SHA-256: secrets are nowhere.
     known: Cache<[u8; 32], Answer>,
+    places: Arc<Semaphore>,
 }
 
 /// What account says of a secret: whose it is, or why it is not let in.
@@ -54,7 +60,7 @@ impl Keys {
     /// Keys that this service knows of.
     pub(super) fn new(account: Peer) -> Self {
         let known = Cache::builder().max_capacity(ENTRIES).time_to_live(KNOWN).build();
-        Self { account: ApiKeyServiceClient::new(account), known }
+        Self { account: ApiKeyServiceClient::new(account), known, places: Arc::new(Semaphore::new(ASKED)) }
     }
 
     /// Whose key this is.
@@ -62,11 +68,29 @@ impl Keys {
         if secret.len() != LENGTH || !secret.starts_with(PREFIX) {
             return Err(refused("this is no API key", "MALFORMED"));
         }
-        let asking = self.ask(context, secret);
-        // However many come with it at once, account is asked once.
-        let answer = self.known.try_get_with(Sha256::digest(secret).into(), asking).await;
-        let answer = answer.map_err(|status| unanswered(context, "account", &status))?;
+        let hash = Sha256::digest(secret).into();
+        let answer = match self.known.get(&hash).await {
+            Some(answer) => answer,
+            None => self.learn(context, secret, hash).await?,
+        };
         answer.map_err(|Invalid { message, cause }| refused(&message, &cause))
+    }
+
+    /// Asks account, once however many come with the key at once, and whichever of them goes away: the asking is nobody's,
+    /// and ends by itself.
+    async fn learn(&self, context: &Context, secret: &str, hash: [u8; 32]) -> Result<Answer, Refusal> {
+        let overloaded = |_| {
+            let message = "more API keys are asked about than can be; nothing was begun";
+            Refusal::new(Reason::Overloaded, message).retry_after(RETRY_AFTER)
+        };
+        let place = self.places.clone().try_acquire_owned().map_err(overloaded)?;
+        let (keys, asked, secret) = (self.clone(), context.clone(), secret.to_owned());
+        let asking = tokio::spawn(async move {
+            let _place = place;
+            keys.known.try_get_with(hash, keys.ask(&asked, &secret)).await
+        });
+        let answer = asking.await.map_err(Refusal::internal)?;
+        answer.map_err(|status| unanswered(context, "account", &status))
     }
 
     async fn ask(&self, context: &Context, secret: &str) -> Result<Answer, Status> {

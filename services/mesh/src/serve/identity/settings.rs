@@ -8,7 +8,7 @@ use super::{
     super::allow::{Rights, Scope},
     Tenants,
 };
-use crate::{Tenant, identity::SpiffeId};
+use crate::{Tenant, TlsSettings, identity::SpiffeId};
 
 /// What becomes of a call whose caller may not make it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -57,10 +57,25 @@ impl Default for IdentitySettings {
 pub(super) type Workloads = HashMap<SpiffeId, (Rights, Tenants)>;
 
 impl IdentitySettings {
-    /// Everything that is wrong with them.
-    pub fn faults(&self) -> Vec<String> {
+    /// Everything that is wrong with them, beside these settings of TLS.
+    pub fn faults(&self, tls: &TlsSettings) -> Vec<String> {
         let mut faults = Vec::new();
-        self.workloads(&mut faults);
+        let mut named: Vec<SpiffeId> = self.workloads(&mut faults).into_keys().collect();
+        named.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        if !tls.on() && !named.is_empty() {
+            faults
+                .push("identity.operators and identity.workloads need TLS: nobody else shows a certificate".to_owned());
+        }
+        for id in &named {
+            if id.trust_domain() != tls.trust_domain {
+                faults.push(format!("identity names {id}, and tls.trust_domain is {:?}", tls.trust_domain));
+            } else if id.as_str().strip_prefix(&*tls.prefix()).and_then(Rights::of_house).is_some() {
+                faults.push(format!("identity names {id}, which is a service of the house and may do what that needs"));
+            }
+        }
+        if self.calls_per_second > 0 && self.mode(tls.on()) == IdentityMode::Off {
+            faults.push("identity.calls_per_second needs callers that are known, and identity.mode is off".to_owned());
+        }
         if self.burst > 0 && self.calls_per_second == 0 {
             faults.push("identity.burst needs identity.calls_per_second".to_owned());
         }
@@ -129,7 +144,9 @@ mod tests {
     fn check(change: impl FnOnce(&mut IdentitySettings), expected: &[&str]) {
         let mut settings = IdentitySettings::default();
         change(&mut settings);
-        let faults = settings.faults();
+        let tls =
+            TlsSettings { certificate: "a.pem".to_owned(), trust_domain: "td".to_owned(), ..TlsSettings::default() };
+        let faults = settings.faults(&tls);
         assert_eq!(faults.len(), expected.len(), "{faults:#?}");
         for (fault, expected) in faults.iter().zip(expected) {
             assert!(fault.contains(expected), "{expected:?} is not in {fault:?}");
@@ -154,6 +171,17 @@ mod tests {
         };
         check(twice, &["identity.operators names spiffe://td/ops", "identity.workloads names spiffe://td/ops"]);
         check(|settings| settings.burst = 1, &["identity.burst"]);
+        let not_theirs = |settings: &mut IdentitySettings| {
+            "spiffe://td/trivet,spiffe://other/ops".clone_into(&mut settings.operators);
+        };
+        check(not_theirs, &["spiffe://other/ops, and tls.trust_domain", "spiffe://td/trivet, which is a service"]);
+        let off = |settings: &mut IdentitySettings| {
+            (settings.mode, settings.calls_per_second) = (IdentityMode::Off, 5);
+        };
+        check(off, &["identity.calls_per_second"]);
+        let alone =
+            IdentitySettings { operators: "spiffe://trivet.local/ops".to_owned(), ..IdentitySettings::default() };
+        assert_eq!(alone.faults(&TlsSettings::default()).len(), 1, "without TLS nobody is one");
     }
 
     #[test]
