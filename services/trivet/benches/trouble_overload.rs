@@ -14,6 +14,9 @@ const AT_ONCE: usize = 8;
 const WORK: Duration = Duration::from_millis(10);
 /// How many times as many calls as can be done.
 const TIMES: u32 = 5;
+/// Connections of the callers: more than calls that wait for the handler could fill, or what is to be refused would wait for
+/// a stream on the caller's side.
+const CONNECTIONS: usize = 16;
 /// How long a caller waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -69,8 +72,8 @@ pub(crate) async fn run(time: Duration) {
 
 /// Sends so many calls a second for so long, whatever becomes of them.
 async fn too_much(address: std::net::SocketAddr, per_second: f64, time: Duration) -> Seen {
-    let clients: [_; 4] = std::array::from_fn(|_| client(address));
-    let (mut calls, mut healths) = (tokio::task::JoinSet::new(), Vec::new());
+    let clients: [_; CONNECTIONS] = std::array::from_fn(|_| client(address));
+    let (mut calls, mut outcomes, mut healths) = (tokio::task::JoinSet::new(), Vec::new(), Vec::new());
     let (began, mut most, mut sent) = (Instant::now(), memory(), 0_u32);
     let every = Duration::from_secs_f64(1.0 / per_second);
     while began.elapsed() < time {
@@ -92,9 +95,10 @@ async fn too_much(address: std::net::SocketAddr, per_second: f64, time: Duration
             healths.push(asked.elapsed());
             most = most.max(memory());
         }
+        outcomes.extend(std::iter::from_fn(|| calls.try_join_next()).map(Result::unwrap));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let outcomes = calls.join_all().await;
+    outcomes.extend(calls.join_all().await);
     Seen { outcomes, elapsed: began.elapsed(), healths, memory: most }
 }
 
