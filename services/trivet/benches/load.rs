@@ -90,7 +90,13 @@ pub(crate) const COLUMNS: &str = "   calls/s    p50 ms    p99 ms  CPU µs/call";
 /// What this process has used of all processors, as far as the system tells (Linux: proc(5), in ticks of 10 ms).
 #[allow(dead_code, reason = "each bench uses what it needs")]
 pub(crate) fn process_time() -> Option<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    time_of("self")
+}
+
+/// The same of another process, by its number.
+#[allow(dead_code, reason = "each bench uses what it needs")]
+pub(crate) fn time_of(process: &str) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
     Some(Duration::from_millis(ticks * 10))
