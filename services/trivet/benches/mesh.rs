@@ -65,6 +65,8 @@ const CALLERS: [u64; 2] = [64, 1];
 const ROUNDS: usize = 5;
 /// Connections of a bare caller; as many as the mesh has on two processors.
 const CONNECTIONS: usize = 2;
+/// How long a call may take.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// The bars: CPU of the whole stack over bare tonic's, and its calls over those of two sidecars.
 const MOST_CPU: f64 = 1.25;
 const LEAST_CALLS: f64 = 3.0;
@@ -212,7 +214,7 @@ async fn be_measured(way: Way, endpoint: &str) {
         Way::Mesh { traced } => {
             let (running, client) = house(if traced > 0 { endpoint } else { "" }).await;
             obey(&[], move |number| {
-                let mut context = Context::own(Tenant::default_tenant(), CallSettings::default().default_deadline);
+                let mut context = Context::own(Tenant::default_tenant(), DEADLINE);
                 context.trace = trace(number, number % 1_000 < traced);
                 get(client.clone(), context.onward(ask()))
             })
