@@ -118,7 +118,7 @@ struct Inner {
     process: String,
     /// By what this process knows calls of its own: told to peers and to nobody else.
     mark: String,
-    /// The services of the contract: whoever else says that he calls, nobody knows.
+    /// The services of the contract that call each other: whoever else says that he calls, nobody knows.
     services: BTreeSet<&'static str>,
     /// Those that are served here.
     serving: Mutex<BTreeSet<&'static str>>,
@@ -155,12 +155,13 @@ impl Observer {
     pub(crate) fn new(bytes: usize) -> Self {
         let id = || format!("{:016x}", rand::random::<u64>());
         let service = |method: &trivet_proto::Method| method.path.strip_prefix("/trivet.")?.split('.').next();
+        let services = trivet_proto::METHODS.iter().filter_map(service).filter(|service| *service != "mesh");
         Self(Arc::new(Inner {
             began: Instant::now(),
             origin: Mutex::default(),
             process: id(),
             mark: id(),
-            services: trivet_proto::METHODS.iter().filter_map(service).collect(),
+            services: services.collect(),
             serving: Mutex::default(),
             breakered: Mutex::default(),
             edges: Edges::default(),
@@ -284,7 +285,7 @@ mod tests {
         let label = here.label("product").unwrap();
         assert_eq!(seen(&here, &label.header), Some(("product", View::Echo)));
         assert_eq!(seen(&elsewhere, &label.header), Some(("product", View::Callee)));
-        for nobody in ["product", "mallory@1", "", "@"] {
+        for nobody in ["product", "mallory@1", "mesh@1", "", "@"] {
             assert_eq!(seen(&here, &HeaderValue::from_static(nobody)), None);
         }
     }

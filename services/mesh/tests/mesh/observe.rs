@@ -1,6 +1,10 @@
 //! What a process sees of its calls, through the port of any of its roles.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use mesh::{CallSettings, Context, Peer, Placement, Plan, Running, Target, Tenant, store::Location};
 use tonic::{Code, Request, Status};
@@ -48,6 +52,13 @@ async fn trace(observer: &Observer, key: Key) -> Result<Vec<Span>, Status> {
     Ok(answer.into_inner().spans)
 }
 
+/// Makes sure that each span has an id of its own, in one trace.
+fn are_apart(spans: &[Span]) {
+    let ids: BTreeSet<&str> = spans.iter().map(|span| span.span_id.as_str()).collect();
+    assert!(ids.len() == spans.len() && ids.iter().all(|id| id.len() == 16), "{spans:?}");
+    assert!(spans.iter().all(|span| span.trace_id == spans[0].trace_id && span.trace_id.len() == 32), "{spans:?}");
+}
+
 fn request(id: &str) -> Key {
     Key::RequestId(id.to_owned())
 }
@@ -78,7 +89,9 @@ async fn a_call_over_two_hops_is_a_tree_of_three_spans_whether_or_not_it_is_samp
         assert_eq!(parents, [parent, &spans[0].span_id, &spans[1].span_id], "{id}");
         let names = spans.iter().map(|span| span.name.rsplit('/').next().unwrap());
         assert_eq!(names.collect::<Vec<_>>(), ["CheckAvailability", "GetAccount", "GetAccount"]);
-        assert!(spans.iter().all(|span| span.trace_id == spans[0].trace_id && span.request_id == id && span.code == 0));
+        are_apart(&spans);
+        assert_ne!(spans[0].span_id, parent);
+        assert!(spans.iter().all(|span| span.request_id == id && span.code == 0));
         let took = spans.iter().map(|span| Duration::try_from(span.duration.unwrap()).unwrap());
         assert!(took.collect::<Vec<_>>().is_sorted_by(|outer, inner| outer > inner), "{spans:?}");
     }
@@ -276,4 +289,5 @@ async fn what_a_process_does_of_itself_is_seen_as_well_and_traced_from_where_it_
     let spans = trace(&observer, request("own")).await.unwrap();
     assert_eq!((spans.len(), spans[0].parent_span_id.as_str()), (2, ""));
     assert_eq!(spans[1].parent_span_id, spans[0].span_id);
+    are_apart(&spans);
 }
