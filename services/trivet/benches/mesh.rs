@@ -1,5 +1,5 @@
-//! What the mesh costs: one small rpc over bare tonic, over the whole calling and serving stacks, with a tenth and with all
-//! of its calls traced, and, where `TRIVET_BENCH_ENVOY` names the program, over bare tonic with an Envoy at either end.
+//! What the mesh costs: one small rpc over bare tonic, over the whole calling and serving stacks, with a hundredth and with all
+//! of its calls traced, with mutual TLS, and, where `TRIVET_BENCH_ENVOY` names the program, over bare tonic with an Envoy at either end.
 //!
 //! `cargo bench -p trivet --bench mesh`; `-- --quick` only looks whether it runs. Each row is a process of its own, set up as
 //! `trivet serve` sets itself up, in which caller and server share the processors; CPU per call counts both, and the Envoys of
@@ -18,6 +18,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::Path,
     process::Stdio,
     sync::{
         Arc,
@@ -28,8 +29,8 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use mesh::{
-    CallSettings, Clock, Context, EventSettings, Peer, Placement, Plan, Role, Running, ServerSettings, Services,
-    Target, Telemetry, TelemetrySettings, Tenant, events,
+    CallSettings, Clock, Context, EventSettings, IdentitySettings, Peer, Placement, Plan, Role, Running,
+    ServerSettings, Services, Target, Telemetry, TelemetrySettings, Tenant, Tls, TlsSettings, events,
     store::{Location, SECRETS},
 };
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
@@ -45,6 +46,10 @@ use tokio::{
 use tonic::{
     Request, Response, Status,
     transport::{Server, server::TcpIncoming},
+};
+use trivet::{
+    Config,
+    commands::{CertsCommand, certs},
 };
 use trivet_proto::account::v1::{
     self as account, GetTenantRequest, GetTenantResponse,
@@ -78,16 +83,19 @@ enum Way {
     Bare,
     /// Both stacks of the mesh. Of so many of a thousand calls spans are made, and sent to a collector.
     Mesh { traced: u64 },
+    /// The same with mutual TLS, where it is known who calls and looked up whether they may.
+    Secured,
     /// tonic's own client and server, and an Envoy beside each.
     Sidecars(Between),
 }
 
 /// The rows. The first is what the others are compared with.
-const ROWS: [(&str, Way); 6] = [
+const ROWS: [(&str, Way); 7] = [
     ("bare tonic", Way::Bare),
     ("mesh", Way::Mesh { traced: 0 }),
     ("mesh, 1 % traced", Way::Mesh { traced: 10 }),
     ("mesh, 100 % traced", Way::Mesh { traced: 1_000 }),
+    ("mesh, mutual TLS", Way::Secured),
     ("Envoys, in plaintext", Way::Sidecars(Between::Plaintext)),
     ("Envoys, mutual TLS", Way::Sidecars(Between::MutualTls)),
 ];
@@ -212,13 +220,14 @@ async fn be_measured(way: Way, endpoint: &str) {
             obey(&[], bare_caller(address)).await;
         }
         Way::Mesh { traced } => {
-            let (running, client) = house(if traced > 0 { endpoint } else { "" }).await;
-            obey(&[], move |number| {
-                let mut context = Context::own(Tenant::default_tenant(), DEADLINE);
-                context.trace = trace(number, number % 1_000 < traced);
-                get(client.clone(), context.onward(ask()))
-            })
-            .await;
+            let (running, client) = house(if traced > 0 { endpoint } else { "" }, None).await;
+            obey(&[], mesh_caller(client, traced)).await;
+            running.drain(std::future::ready(())).await;
+        }
+        Way::Secured => {
+            let folder = tempfile::tempdir().unwrap();
+            let (running, client) = house("", Some(folder.path())).await;
+            obey(&[], mesh_caller(client, 0)).await;
             running.drain(std::future::ready(())).await;
         }
         Way::Sidecars(between) => {
@@ -326,6 +335,34 @@ impl TenantService for Echo {
     }
 }
 
+/// A caller of the mesh, with spans for so many of a thousand calls.
+fn mesh_caller(
+    client: TenantServiceClient<Peer>,
+    traced: u64,
+) -> impl Fn(u64) -> BoxFuture<'static, Result<(), Status>> + Clone + Send {
+    move |number| {
+        let mut context = Context::own(Tenant::default_tenant(), DEADLINE);
+        context.trace = trace(number, number % 1_000 < traced);
+        Box::pin(get(client.clone(), context.onward(ask())))
+    }
+}
+
+/// Certificates in this folder, of a process and of an operator who calls it.
+async fn papers(folder: &Path) -> [TlsSettings; 2] {
+    let names = ["trivet", "operator"];
+    let (out, names_of) = (folder.to_owned(), names.map(str::to_owned).to_vec());
+    certs(&Config::default(), &CertsCommand::Dev { out, trust_domain: None, days: 1, names: names_of }).await.unwrap();
+    names.map(|name| {
+        let file = |name: String| folder.join(name).display().to_string();
+        TlsSettings {
+            certificate: file(format!("{name}.pem")),
+            key: file(format!("{name}-key.pem")),
+            trust_bundle: file("ca.pem".to_owned()),
+            ..TlsSettings::default()
+        }
+    })
+}
+
 /// A caller that is tonic's own client.
 fn bare_caller(address: SocketAddr) -> impl Fn(u64) -> BoxFuture<'static, Result<(), Status>> + Clone + Send {
     let clients: [_; CONNECTIONS] = std::array::from_fn(|_| TenantServiceClient::new(channel(address)));
@@ -344,8 +381,14 @@ async fn bare_server() -> (SocketAddr, tokio::task::JoinHandle<Result<(), tonic:
     (address, tokio::spawn(server.serve_with_incoming(incoming)))
 }
 
-/// A process of the mesh with one role, and a caller of it; spans go to this collector, if there is one.
-async fn house(endpoint: &str) -> (Running, TenantServiceClient<Peer>) {
+/// A process of the mesh with one role, and a caller of it; spans go to this collector, if there is one, and with a folder
+/// for certificates both have TLS.
+async fn house(endpoint: &str, folder: Option<&Path>) -> (Running, TenantServiceClient<Peer>) {
+    let [own, caller] = match folder {
+        Some(folder) => papers(folder).await,
+        None => Default::default(),
+    };
+    let operators = if folder.is_some() { "spiffe://trivet.local/operator" } else { "" };
     // The caller has decided already what is traced.
     let settings = TelemetrySettings { otlp_endpoint: endpoint.to_owned(), ..TelemetrySettings::default() };
     let settings = TelemetrySettings { log: "warn".to_owned(), ..settings };
@@ -361,13 +404,16 @@ async fn house(endpoint: &str) -> (Running, TenantServiceClient<Peer>) {
         placements: vec![Placement { role, port: 0, location: Location::Memory }],
         peers: BTreeMap::new(),
         calls: CallSettings::default(),
+        tls: own,
+        identity: IdentitySettings { operators: operators.to_owned(), ..IdentitySettings::default() },
         events: EventSettings::default(),
         telemetry: telemetry.clone(),
         clock: Clock::system(),
     };
     let running = plan.bind().await.unwrap().start().await.unwrap();
     let target = Target::from(running.addresses["account"]);
-    let client = TenantServiceClient::new(Peer::new("account", &target, telemetry, CallSettings::default()));
+    let tls = Tls::load(&caller, &Clock::system(), &telemetry).await.unwrap().map(|tls| tls.toward("account"));
+    let client = TenantServiceClient::new(Peer::over(tls, "account", &target, telemetry, CallSettings::default()));
     (running, client)
 }
 
