@@ -197,3 +197,24 @@ async fn statements_of_neighbouring_stretches_fit_together_whatever_they_cut() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_that_nobody_reads_hold_up_neither_money_nor_each_other_nor_the_end() {
+    on_every_store(async |house| {
+        house.user("ada", "100").await;
+        let ask = WatchWalletRequest { user_id: "ada".to_owned(), currency: String::new() };
+        // Over one connection, whose windows they share with what goes on below.
+        let wallets = house.wallets();
+        let mut unread = Vec::new();
+        for _ in 0..50 {
+            unread.push(wallets.clone().watch_wallet(ask.clone()).await.unwrap().into_inner());
+        }
+        for number in 0..200 {
+            house.billing().deduct(order(&format!("r{number}"), "ada", "0.5")).await.unwrap();
+        }
+        let mut read = wallets.clone().watch_wallet(ask).await.unwrap().into_inner();
+        assert_eq!(next(&mut read).await.0.balance, "0");
+        assert_eq!(next(&mut unread[0]).await.0.balance, "100", "nothing was lost of what nobody took");
+    })
+    .await;
+}
