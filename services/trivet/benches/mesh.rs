@@ -20,10 +20,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -34,10 +31,6 @@ use mesh::{
     store::{Location, SECRETS},
 };
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-    trace_service_server::{TraceService, TraceServiceServer},
-};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::TcpListener,
@@ -58,9 +51,11 @@ use trivet_proto::account::v1::{
 };
 
 mod load;
+mod mesh_collector;
 mod mesh_sidecars;
 mod stores;
 use load::Load;
+use mesh_collector::Collector;
 use mesh_sidecars::{Between, Sidecars};
 use stores::channel;
 
@@ -415,37 +410,4 @@ async fn house(endpoint: &str, folder: Option<&Path>) -> (Running, TenantService
     let tls = Tls::load(&caller, &Clock::system(), &telemetry).await.unwrap().map(|tls| tls.toward("account"));
     let client = TenantServiceClient::new(Peer::over(tls, "account", &target, telemetry, CallSettings::default()));
     (running, client)
-}
-
-/// A collector that counts spans and forgets them.
-#[derive(Clone, Default)]
-struct Collector(Arc<AtomicU64>);
-
-impl Collector {
-    async fn listening() -> (Self, String) {
-        let collector = Self::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let server = Server::builder().add_service(TraceServiceServer::new(collector.clone()));
-        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
-        (collector, endpoint)
-    }
-
-    fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let resources = request.into_inner().resource_spans;
-        let scopes = resources.into_iter().flat_map(|resource| resource.scope_spans);
-        let spans: usize = scopes.map(|scope| scope.spans.len()).sum();
-        self.0.fetch_add(u64::try_from(spans).unwrap(), Ordering::Relaxed);
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
 }
