@@ -9,7 +9,7 @@ import grpc
 from trivet_client import Client, Refused
 
 # What every port has.
-MESH = ["trivet.mesh.v1.EventService", "trivet.mesh.v1.StatusService"]
+MESH = ["trivet.mesh.v1.EventService", "trivet.mesh.v1.ObserveService", "trivet.mesh.v1.StatusService"]
 SERVICES = {
     "account": [
         "trivet.account.v1.AccountService",
