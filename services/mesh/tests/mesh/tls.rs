@@ -350,6 +350,15 @@ async fn a_caller_hears_why_the_other_side_does_not_believe_it() {
     // It believes both and is of theirs, and the server believes ours only.
     let client = Client::new(&[&theirs, &ours], |_| {}).await;
     let server = server(&ours, &ours.paper("account"), "trivet.local", Clock::system()).await;
-    let told = client.ask(Some("account"), &server).await;
-    assert!(told.starts_with("Unavailable") && told.contains("UnknownCA"), "{told}");
+    in_time("the reason", async {
+        loop {
+            let told = client.ask(Some("account"), &server).await;
+            assert!(told.starts_with("Unavailable"), "{told}");
+            // A socket that is closed with words of ours unread is reset, and the alert with it, now and then.
+            if told.contains("UnknownCA") {
+                break;
+            }
+        }
+    })
+    .await;
 }
