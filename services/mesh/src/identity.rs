@@ -3,6 +3,9 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+/// What a process that has all roles is called, where one that has one is called after it.
+pub(crate) const WHOLE: &str = "trivet";
+
 const SCHEME: &str = "spiffe://";
 /// Bytes of an id that everybody has to take, and of a trust domain (sections 2.3 and 2.1).
 const ID_BYTES: usize = 2_048;

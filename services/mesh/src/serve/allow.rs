@@ -3,6 +3,8 @@
 
 use trivet_proto::{Idempotency, Method};
 
+use crate::identity::WHOLE;
+
 /// What a caller must be, or have, to make a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needed {
@@ -36,9 +38,6 @@ pub(super) enum Rights {
 
 /// The services of the contract, which scopes are named after.
 const SERVICES: [&str; 3] = ["account", "product", "billing"];
-
-/// A process that has all roles.
-pub(super) const WHOLE: &str = "trivet";
 
 /// What the services ask of each other.
 const HOUSE: [(&str, &[&str]); 3] = [

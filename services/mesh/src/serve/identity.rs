@@ -17,10 +17,10 @@ use subtle::ConstantTimeEq as _;
 use tonic::{Status, body::Body};
 use tracing::{info, warn};
 
-use super::allow::{Needed, Rights, WHOLE, needed};
+use super::allow::{Needed, Rights, needed};
 use crate::{
     Caller, Context, Fields, Peer, Reason, Refusal, Telemetry, Tenant, TlsSettings,
-    identity::{SpiffeId, Transport},
+    identity::{SpiffeId, Transport, WHOLE},
     observe::Kind,
     serve::complete::refuse,
     stack::{Next, Reply, Stage},

@@ -18,6 +18,7 @@ use rustls::{
 };
 
 use super::leaf::{Leaf, LeafFault};
+use crate::identity::WHOLE;
 
 /// Who may answer a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +28,6 @@ pub(super) enum Expected {
     /// Any of the house.
     Anybody,
 }
-
-/// The identity of a process that has all roles.
-const WHOLE: &str = "trivet";
 
 impl Expected {
     /// Whether a server is the one that was called.
