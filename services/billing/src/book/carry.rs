@@ -53,13 +53,11 @@ pub(super) async fn carry_out_alone(
     let [(claim, order)] = item.orders() else { return Ok(None) };
     let mut needs = Needs::default();
     item.needs(&mut needs);
-    let Some(key) = order.wallet(&item.tenant).filter(|_| needs.holds.is_empty() && needs.refunded.is_empty()) else {
-        return Ok(None);
-    };
-    let Some(wallet) = ledger::find_wallet(connection, &key).await? else { return Ok(None) };
-    if needs.credited.contains(&key) && wallet.open_charges > 0 {
+    if !(needs.paying.is_empty() && needs.holds.is_empty() && needs.refunded.is_empty()) {
         return Ok(None);
     }
+    let Some(key) = order.wallet(&item.tenant) else { return Ok(None) };
+    let Some(wallet) = ledger::find_wallet(connection, &key).await? else { return Ok(None) };
     let mut sitting = Sitting::new(&shared.clock);
     sitting.wallets.insert(key.clone(), wallet.clone());
     let seen = shared.lookout.seen_all::<Posted, Refused>(connection, &[claim]).await?;
@@ -119,13 +117,8 @@ async fn know(sitting: &mut Sitting, items: &[Arc<Item>], transaction: &Transact
             sitting.refunded.insert((tenant, transaction_id), refunded);
         }
     }
-    // Upkeep asks for charges that no wallet knows of yet.
-    let mut owing: BTreeSet<&WalletKey> =
-        needs.credited.iter().filter(|key| sitting.wallet(key).is_some_and(|wallet| wallet.open_charges > 0)).collect();
-    owing.extend(items.iter().filter_map(|item| match &item.work {
-        Work::Upkeep(upkeep) => Some(upkeep.wallet()),
-        Work::Orders(_) => None,
-    }));
+    let known = |key: &&WalletKey| sitting.wallet(key).is_some_and(|wallet| wallet.open_charges > 0);
+    let owing: BTreeSet<&WalletKey> = needs.credited.iter().filter(known).chain(&needs.paying).collect();
     if !owing.is_empty() {
         let owing: Vec<&WalletKey> = owing.into_iter().collect();
         sitting.owed = charge::table::owed(transaction, &owing).await?;

@@ -30,8 +30,10 @@ pub(crate) enum Order {
 pub(super) struct Needs {
     /// Wallets that are made where there is none.
     pub(super) opening: BTreeSet<WalletKey>,
-    /// Wallets that may have more to spend afterwards, and pay what they owe.
+    /// Wallets that may have more to spend afterwards, and pay what they know that they owe.
     pub(super) credited: BTreeSet<WalletKey>,
+    /// Wallets that pay all that they owe, what was written down a moment ago and they do not know of yet among it.
+    pub(super) paying: BTreeSet<WalletKey>,
     pub(super) holds: BTreeSet<(Tenant, Slug)>,
     /// Transactions that are given back.
     pub(super) refunded: BTreeSet<(Tenant, String)>,
@@ -95,7 +97,7 @@ impl Order {
             Self::Pay(payment) => {
                 if payment.standing.is_active() {
                     needs.opening.insert(wallet.clone());
-                    needs.credited.insert(wallet);
+                    needs.paying.insert(wallet);
                 }
             }
             Self::Refund(refund) => {
@@ -153,16 +155,13 @@ impl Upkeep {
         match self {
             Self::Settle(wallet) => {
                 needs.opening.insert(wallet.clone());
-                needs.credited.insert(wallet.clone());
             }
             Self::Expire { wallet, hold_id } => {
-                needs.credited.insert(wallet.clone());
                 needs.holds.insert((wallet.tenant.clone(), hold_id.clone()));
             }
-            Self::Freeze { wallet, .. } | Self::Fault { wallet, .. } => {
-                needs.credited.insert(wallet.clone());
-            }
+            Self::Freeze { .. } | Self::Fault { .. } => {}
         }
+        needs.paying.insert(self.wallet().clone());
     }
 
     pub(super) fn carry_out(&self, sitting: &mut Sitting) -> Result<(), StoreError> {

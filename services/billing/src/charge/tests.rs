@@ -1,8 +1,16 @@
 //! What a wallet pays of what it owes, case by case.
 
+use std::{sync::Arc, time::Duration};
+
+use mesh::{Background, Clock, RequestId, Store, Telemetry, store::Location};
 use money::Currency;
 
 use super::*;
+use crate::{
+    book::Order,
+    migrations,
+    wallet::{Payment, Standing},
+};
 
 fn usdc(minor: i64) -> Amount {
     Amount::from_minor(Currency::USDC, minor)
@@ -19,7 +27,7 @@ fn charge(text: &str) -> Charge {
         amount,
         credited: usdc(0),
         source: Source::Usage,
-        event_id: "evt_1".to_owned(),
+        event_id: format!("evt_{number}"),
         ordinal: 0,
         subscription_id: None,
         organization_id: None,
@@ -85,4 +93,33 @@ fn no_more_is_paid_at_once_than_one_sitting_holds() {
     settle(&mut sitting, &key).unwrap();
     let open: Vec<&Charge> = sitting.charges().filter(|charge| charge.state == ChargeState::Open).collect();
     assert!(matches!(open[..], [charge] if !charge.tried), "the next one is looked at again");
+}
+
+/// Nobody is at work who would have the wallet asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_pays_what_was_written_down_a_moment_ago() {
+    let store = Store::open(Location::Memory).await.unwrap();
+    store.migrate(&migrations::all()).await.unwrap();
+    let books = Books::new(&store, &Clock::system(), &Background::default(), &Arc::new(Telemetry::quiet().unwrap()));
+    let context = Context::own(Tenant::default_tenant(), Duration::from_secs(30));
+    // The first payment makes the wallet, the second finds it, and finds that it knows of no charge.
+    for id in ["1", "2"] {
+        let unit = store.unit(&context);
+        let input = (context.tenant.clone(), [charge(&format!("{id}: 60"))]);
+        let written =
+            unit.run(input, |(tenant, charges), transaction| Box::pin(table::insert(transaction, tenant, charges)));
+        written.await.unwrap();
+        let payment = Payment {
+            request_id: RequestId::parse(id).unwrap(),
+            user_id: UserId::parse("ada").unwrap(),
+            amount: usdc(100),
+            provider: "bank".to_owned(),
+            provider_reference: String::new(),
+            subscription_id: None,
+            standing: Standing::Active,
+        };
+        books.carry_out(&context, Order::Pay(payment), false).await.unwrap();
+        let found = table::find(store.reader(), &context.tenant, &Slug::parse(id).unwrap()).await.unwrap().unwrap();
+        assert_eq!(found.state, ChargeState::Paid, "charge {id}");
+    }
 }
