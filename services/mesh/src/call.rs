@@ -10,16 +10,20 @@ mod deadline;
 mod discover;
 mod hedge;
 mod retry;
-mod say;
 mod trace;
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use tonic::{Status, body::Body};
-use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
+use tower::{Service, ServiceBuilder};
 
-use crate::{Context, Reason, Refusal, Telemetry, Toward, observe::Label, serve::ProcessWord, stack::stage};
+use crate::{
+    Context, Reason, Refusal, Telemetry, Toward,
+    observe::Label,
+    serve::{PROCESS, ProcessWord},
+    stack::{Stack, Way, stage},
+};
 
 pub(crate) use attempt::is_illness;
 use attempt::{Failure, Reach};
@@ -68,7 +72,9 @@ impl Default for CallSettings {
 #[derive(Clone)]
 pub struct Peer {
     name: &'static str,
-    stack: BoxCloneSyncService<Request<Body>, Response<Body>, Status>,
+    /// The word that a role of this process knows us by, where no certificate does.
+    word: Option<HeaderValue>,
+    stack: Stack<Status>,
 }
 
 /// Who calls, and how they are known.
@@ -118,20 +124,24 @@ impl Peer {
             .layer(stage(trace::Trace { caller, peer: name, telemetry: telemetry.clone() }))
             // The caller's deadline less a margin; what is late is not begun.
             .layer(stage(deadline::Deadline { peer: name, settings }))
-            // Tries again what the schema says can be tried again, and what was never sent.
-            .layer(stage(retry::Retry { role, peer: name, telemetry: telemetry.clone(), budget: budget.clone() }))
-            // Asks for a slow read a second time, where that is wanted.
-            .layer(stage(hedge::Hedge::new(settings.hedge, telemetry, budget)))
+            // Tries again what the schema says can be tried again, and what was never sent; and asks for what is slow a
+            // second time beside the first.
+            .layer(stage(retry::Retry {
+                role,
+                peer: name,
+                hedge: hedge::Hedge::new(settings.hedge, telemetry.clone(), budget.clone()),
+                telemetry,
+                budget,
+            }))
             // The least loaded endpoint whose breaker lets the call through, then its connection.
             .service(balance::Balance(endpoints));
-        Self { name, stack: BoxCloneSyncService::new(stack) }
+        Self { name, word: None, stack: Stack::new(stack) }
     }
 
     /// The same for a role of this process, which is told by which word it knows us.
     #[must_use]
-    pub(crate) fn saying(self, word: ProcessWord) -> Self {
-        let stack = ServiceBuilder::new().layer(stage(say::Say(word))).service(self.stack);
-        Self { name: self.name, stack: BoxCloneSyncService::new(stack) }
+    pub(crate) fn saying(self, word: &ProcessWord) -> Self {
+        Self { word: word.header(), ..self }
     }
 
     /// The service's name, `account`.
@@ -143,13 +153,16 @@ impl Peer {
 impl Service<Request<Body>> for Peer {
     type Response = Response<Body>;
     type Error = Status;
-    type Future = <BoxCloneSyncService<Request<Body>, Response<Body>, Status> as Service<Request<Body>>>::Future;
+    type Future = Way<Status>;
 
     fn poll_ready(&mut self, task: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Status>> {
         self.stack.poll_ready(task)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(word) = &self.word {
+            request.headers_mut().insert(PROCESS, word.clone());
+        }
         self.stack.call(request)
     }
 }

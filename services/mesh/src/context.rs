@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use opentelemetry::trace::SpanContext;
 use tokio::time::Instant;
 use tonic::Request;
+use trivet_proto::Method;
 
 use crate::{Tenant, identity::SpiffeId};
 
@@ -22,6 +23,8 @@ pub struct Context {
     pub deadline: Instant,
     /// The span of this call, W3C Trace Context.
     pub trace: SpanContext,
+    /// Which rpc of the contract it is, where it is one.
+    pub method: Option<&'static Method>,
 }
 
 /// Who makes a call, as histories name them. Never a person's name: an identity that an operator gave out.
@@ -60,6 +63,7 @@ impl Context {
             request_id: Arc::from("own"),
             deadline: Instant::now() + budget,
             trace: SpanContext::NONE,
+            method: None,
         }
     }
 

@@ -45,6 +45,7 @@ use crate::{
     Background, Clock, Context, Store, StoreError, Telemetry, Tenant, Time,
     status::{Check, Finding},
     store::{Migration, Transaction, Writes},
+    telemetry::w3c,
 };
 use bus::Bus;
 use carrier::Carrier;
@@ -88,11 +89,7 @@ impl Origin {
 
     /// The W3C `traceparent` of the call; empty where it has no trace.
     fn traceparent(&self) -> String {
-        if !self.trace.is_valid() {
-            return String::new();
-        }
-        let Self { trace, .. } = self;
-        format!("00-{}-{}-{:02x}", trace.trace_id(), trace.span_id(), trace.trace_flags().to_u8())
+        w3c::traceparent(&self.trace).unwrap_or_default()
     }
 }
 

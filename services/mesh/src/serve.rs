@@ -16,13 +16,15 @@ mod web;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{Request, Response};
-use tonic::{body::Body, service::Routes};
-use tower::{Service, ServiceBuilder};
+use http::HeaderValue;
+use tonic::service::Routes;
+use tower::ServiceBuilder;
 
-use crate::{Telemetry, stack::stage};
+use crate::{
+    Telemetry,
+    stack::{Innermost, Stack, stage},
+};
 
-pub(crate) use complete::ended;
 pub(crate) use deadline::{GRPC_TIMEOUT, write as write_timeout};
 pub use fault::{FaultFault, Faults};
 pub(crate) use identity::{Identity, Known, PROCESS, ProcessWord, TENANT};
@@ -61,13 +63,10 @@ pub(crate) struct Serving {
 /// The whole way of a request through the process.
 ///
 /// Above it stands [`accept`]: connections, their limits, and their end.
-pub(crate) fn stack(
-    serving: &Serving,
-    routes: Routes,
-) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static {
-    ServiceBuilder::new()
+pub(crate) fn stack(serving: &Serving, routes: Routes) -> Stack<Infallible> {
+    let stages = ServiceBuilder::new()
         // What comes from a page: refused but for the origins of the settings, and turned from grpc-web into gRPC.
-        .option_layer(web::Web::of(&serving.origins).map(stage))
+        .layer(stage(web::Web::of(&serving.origins)))
         // What is not gRPC is refused in HTTP's own words, before anything is spent on it.
         .layer(stage(shape::Shape))
         // The call gets its name: request id, W3C trace context, and a span where it is sampled. From here on it is observed.
@@ -87,5 +86,14 @@ pub(crate) fn stack(
         // A panic becomes INTERNAL, and every error gets its reason and its request id.
         .layer(stage(complete::Complete))
         // The handlers, health and reflection.
-        .service(routes)
+        .service(Innermost(routes));
+    Stack::new(stages)
+}
+
+/// A header's value that is hardly ever the same twice: in a table of what was sent before (HPACK, RFC 7541, section 6.2.3)
+/// it would only drive out what comes again. `None` where it is no value of a header.
+pub(crate) fn passing_value(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }

@@ -2,21 +2,20 @@
 //! metrics are read from the admin port.
 
 pub(crate) mod rpc;
+pub(crate) mod w3c;
 
 use std::{error::Error, io::IsTerminal as _};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, Response};
 use opentelemetry::{
     Context as OtelContext,
     metrics::{Counter, Histogram, MeterProvider as _},
-    propagation::{Extractor, Injector, TextMapPropagator as _},
     trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceState, TracerProvider as _},
 };
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{
     Resource,
     metrics::SdkMeterProvider,
-    propagation::TraceContextPropagator,
     trace::{IdGenerator as _, RandomIdGenerator, SdkTracerProvider},
 };
 use prometheus::{Encoder as _, Registry, TextEncoder};
@@ -201,18 +200,18 @@ impl Telemetry {
         request_id: &str,
         headers: &HeaderMap,
     ) -> (Span, SpanContext, SpanId) {
-        let parent = TraceContextPropagator::new().extract_with_context(&OtelContext::new(), &Headers(headers));
-        let parent_span = parent.span().span_context().clone();
-        let sampled = self.tracer_provider.is_some() && self.is_sampled(&parent_span);
+        let parent = w3c::extract(headers);
+        let parent_id = parent.span_id();
+        let sampled = self.tracer_provider.is_some() && self.is_sampled(&parent);
         if !sampled {
-            return (Span::none(), unsampled(&parent_span), parent_span.span_id());
+            return (Span::none(), unsampled(&parent), parent_id);
         }
         let span = rpc::server_span(role, method, request_id);
-        if let Err(error) = span.set_parent(parent) {
+        if let Err(error) = span.set_parent(OtelContext::new().with_remote_span_context(parent)) {
             tracing::debug!(error = %error, "A span has no place for its parent");
         }
         let trace = span.context().span().span_context().clone();
-        (span, trace, parent_span.span_id())
+        (span, trace, parent_id)
     }
 
     /// The span of a call that goes out as part of `trace`, or begins one, and what to tell the other side.
@@ -267,36 +266,6 @@ fn unsampled(parent: &SpanContext) -> SpanContext {
         return SpanContext::new(parent.trace_id(), span_id, flags, false, state);
     }
     SpanContext::new(ids.new_trace_id(), span_id, TraceFlags::NOT_SAMPLED, false, TraceState::NONE)
-}
-
-/// Writes W3C Trace Context (<https://www.w3.org/TR/trace-context/>) into the headers of a call that goes out.
-pub(crate) fn inject(trace: &SpanContext, headers: &mut HeaderMap) {
-    if trace.is_valid() && trace.span_id() != SpanId::INVALID {
-        let context = OtelContext::new().with_remote_span_context(trace.clone());
-        TraceContextPropagator::new().inject_context(&context, &mut HeadersMut(headers));
-    }
-}
-
-struct Headers<'h>(&'h HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(HeaderName::as_str).collect()
-    }
-}
-
-struct HeadersMut<'h>(&'h mut HeaderMap);
-
-impl Injector for HeadersMut<'_> {
-    fn set(&mut self, key: &str, value: String) {
-        if let (Ok(name), Ok(value)) = (key.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
-            self.0.insert(name, value);
-        }
-    }
 }
 
 /// The code that a response carries in its headers. One that has none yet is going well.

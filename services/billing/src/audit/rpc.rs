@@ -24,9 +24,6 @@ use crate::{ledger::Change, wallet::transaction_message};
 /// When to try again where too many verify.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-const VERIFY_LEDGER: &str = "/trivet.billing.v1.LedgerService/VerifyLedger";
-const EXPORT_LEDGER: &str = "/trivet.billing.v1.LedgerService/ExportLedger";
-
 /// LedgerService over these books.
 pub(crate) fn server(parts: &Parts, audits: Audits) -> LedgerServiceServer<Rpc> {
     let rpc = Rpc { audits, tokens: parts.tokens.clone(), streams: parts.streams.clone() };
@@ -56,7 +53,7 @@ impl LedgerService for Rpc {
             let said = verification.next().await?;
             Ok(said.map(|said| (said.into(), verification)))
         });
-        Ok(self.streams.answer(context, VERIFY_LEDGER, said))
+        Ok(self.streams.answer(&context, said))
     }
 
     async fn get_trial_balance(
@@ -88,7 +85,7 @@ impl LedgerService for Rpc {
             let transaction = Some(ledger_transaction(change)?);
             Ok(Some((ExportLedgerResponse { transaction, resume_token }, (export, listing))))
         });
-        Ok(self.streams.answer(context, EXPORT_LEDGER, exported))
+        Ok(self.streams.answer(&context, exported))
     }
 }
 

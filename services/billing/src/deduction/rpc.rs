@@ -80,7 +80,7 @@ impl BillingService for Rpc {
     ) -> Result<Response<Self::StreamDeductStream>, Status> {
         let (context, orders) = open(request)?;
         let answers = stream::carry_out(self.books.clone(), context.clone(), orders);
-        Ok(self.streams.answer(context, "/trivet.billing.v1.BillingService/StreamDeduct", answers))
+        Ok(self.streams.answer(&context, answers))
     }
 
     async fn get_deduction(

@@ -149,7 +149,7 @@ impl WalletService for Rpc {
             Ok(Some((WatchWalletResponse { wallet: Some(wallet.into()), transaction }, (watch, place))))
         });
         let answers = stream::once(std::future::ready(Ok(first))).chain(changes);
-        Ok(self.streams.answer(context, "/trivet.billing.v1.WalletService/WatchWallet", answers))
+        Ok(self.streams.answer(&context, answers))
     }
 
     async fn get_statement(

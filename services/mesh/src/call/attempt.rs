@@ -6,7 +6,88 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tonic::{Code, Status};
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
+use http::{HeaderValue, Request, request::Parts};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
+use tokio::time::Instant;
+use tonic::{Code, Status, body::Body};
+
+/// How many attempts there were before this one (gRFC A6).
+const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
+/// A message is kept for another attempt up to this size: one frame of a unary call.
+const REPLAY_BYTES: usize = 64 * 1024;
+
+/// What all attempts of a call share. It rides in their requests.
+#[derive(Clone, Debug)]
+pub(super) struct Course {
+    /// When the call must be over; the connection writes it into `grpc-timeout`.
+    pub(super) deadline: Instant,
+    /// The endpoints that it was tried at, which another attempt leaves out while there are others.
+    pub(super) tried: Arc<Mutex<BTreeSet<SocketAddr>>>,
+}
+
+impl Course {
+    /// The course of a call that must be over by then.
+    pub(super) fn until(deadline: Instant) -> Self {
+        Self { deadline, tried: Arc::default() }
+    }
+}
+
+/// A call of one message, which is kept so that it can be sent as often as it takes.
+pub(super) struct Call {
+    head: Parts,
+    pub(super) message: Bytes,
+    pub(super) course: Course,
+}
+
+/// What was kept of a call.
+pub(super) enum Kept {
+    Whole(Call),
+    /// More than is kept for another attempt; it passes through.
+    TooLong(Request<Body>),
+}
+
+impl Call {
+    /// Reads a call whole.
+    pub(super) async fn keep(course: Course, request: Request<Body>) -> Result<Kept, Status> {
+        let (mut head, mut body) = request.into_parts();
+        let mut message = Bytes::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            message = if message.is_empty() { data } else { joined(message, &data) };
+            if message.len() > REPLAY_BYTES {
+                let begun = stream::once(std::future::ready(Ok(Frame::data(message))));
+                let body = Body::new(StreamBody::new(begun.chain(BodyStream::new(body))));
+                return Ok(Kept::TooLong(Request::from_parts(head, body)));
+            }
+        }
+        // Nobody on the way out has use for what the caller hung on it.
+        head.extensions.clear();
+        Ok(Kept::Whole(Self { head, message, course }))
+    }
+
+    /// The request of another attempt, after so many.
+    pub(super) fn request(&self, previous: u32) -> Request<Body> {
+        let mut request = Request::new(Body::new(Full::new(self.message.clone())));
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = self.head.uri.clone();
+        *request.version_mut() = self.head.version;
+        *request.headers_mut() = self.head.headers.clone();
+        request.extensions_mut().insert(self.course.clone());
+        if previous > 0 {
+            request.headers_mut().insert(PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
+        }
+        request
+    }
+}
+
+fn joined(begun: Bytes, more: &[u8]) -> Bytes {
+    let mut joined = BytesMut::from(begun);
+    joined.extend_from_slice(more);
+    joined.freeze()
+}
 
 /// Why an attempt failed: the status that the caller would see, and what is known of what happened.
 #[derive(Clone, Debug)]
@@ -16,10 +97,6 @@ pub(crate) struct Failure {
     /// How far it got.
     pub(crate) reach: Reach,
 }
-
-/// The endpoints that a call was tried at, which another attempt leaves out while there are others.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tried(pub(super) Arc<Mutex<BTreeSet<SocketAddr>>>);
 
 /// How far a failed attempt got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,27 +10,24 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
-    task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tokio::{sync::watch, time::Instant};
 use tonic::{Code, Status, body::Body};
-use tower::Service;
 use tracing::{info, warn};
 
 use super::{
     CallSettings, Failure, Reach, Target,
-    attempt::{Tried, is_illness},
+    attempt::{Course, is_illness},
     breaker::{Breaker, Change, Verdict},
     connection::Connections,
-    deadline::CallDeadline,
 };
 use crate::{
     Reason, Refusal, Telemetry, Toward,
     observe::{Breakers, HasBreakers},
+    stack::{Next, Reply},
     telemetry::code_of,
 };
 
@@ -114,22 +111,12 @@ impl Known {
     }
 }
 
-/// The innermost service of the calling stack.
-#[derive(Clone)]
+/// The end of the calling stack.
 pub(super) struct Balance(pub(super) Arc<Endpoints>);
 
-impl Service<Request<Body>> for Balance {
-    type Response = Response<Body>;
-    type Error = Status;
-    type Future = BoxFuture<'static, Result<Response<Body>, Status>>;
-
-    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let endpoints = self.0.clone();
-        Box::pin(async move { endpoints.attempt(request).await.map_err(Status::from) })
+impl Next<Status> for Balance {
+    async fn go(&self, request: Request<Body>) -> Reply<Status> {
+        self.0.attempt(request).await.map_err(Status::from)
     }
 }
 
@@ -149,11 +136,19 @@ impl Endpoints {
     /// One attempt: choose, send, hear.
     async fn attempt(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Failure> {
         self.resolve_if_due().await;
-        let tried = request.extensions().get::<Tried>().cloned().unwrap_or_default();
-        let (endpoint, probe) = self.choose(&lock(&tried.0).clone())?;
-        lock(&tried.0).insert(endpoint.address);
-        let deadline = request.extensions().get().map(|CallDeadline(deadline)| *deadline);
-        let mut attempt = Attempt::begin(self, &endpoint, Terms { deadline, probe });
+        let (endpoint, terms) = match request.extensions().get::<Course>() {
+            Some(course) => {
+                let mut tried = lock(&course.tried);
+                let (endpoint, probe) = self.choose(&tried)?;
+                tried.insert(endpoint.address);
+                (endpoint, Terms { deadline: Some(course.deadline), probe })
+            }
+            None => {
+                let (endpoint, probe) = self.choose(&BTreeSet::new())?;
+                (endpoint, Terms { deadline: None, probe })
+            }
+        };
+        let mut attempt = Attempt::begin(self, &endpoint, terms);
         let outcome = endpoint.connections.send(request).await;
         match &outcome {
             Ok(response) => {
@@ -170,14 +165,15 @@ impl Endpoints {
     /// The endpoint for an attempt, and whether it probes: one that was not tried yet, if there is one.
     fn choose(&self, tried: &BTreeSet<SocketAddr>) -> Result<(Arc<Endpoint>, bool), Failure> {
         let now = Instant::now();
-        let candidates: Vec<Arc<Endpoint>> = lock(&self.known).endpoints.values().cloned().collect();
-        if candidates.is_empty() {
+        let known = lock(&self.known);
+        if known.endpoints.is_empty() {
             let message = format!("no endpoint of {} is known at {}", self.peer, self.target);
             return Err(Failure::new(Reach::Shut, Refusal::new(Reason::DependencyUnavailable, message)));
         }
         let mut open_for = Duration::MAX;
-        let mut passing: Vec<&Arc<Endpoint>> = candidates
-            .iter()
+        let mut passing: Vec<&Arc<Endpoint>> = known
+            .endpoints
+            .values()
             .filter(|endpoint| match lock(&endpoint.health).breaker.peek(now) {
                 Verdict::Pass | Verdict::Probe => true,
                 Verdict::Refuse(wait) => {

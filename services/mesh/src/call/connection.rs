@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, Uri};
+use http::{
+    Request, Response, Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
@@ -20,10 +23,10 @@ use tokio::{
 };
 use tonic::{Status, body::Body};
 
-use super::{CallSettings, Failure, Reach, balance::lock, deadline::CallDeadline};
+use super::{CallSettings, Failure, Reach, attempt::Course, balance::lock};
 use crate::{
     Reason, Refusal, Toward,
-    serve::{GRPC_TIMEOUT, write_timeout},
+    serve::{GRPC_TIMEOUT, passing_value, write_timeout},
     socket::{Counted, Socket},
 };
 
@@ -42,7 +45,8 @@ const CALLS_EACH: u32 = 16;
 /// See the module.
 pub(super) struct Connections {
     address: SocketAddr,
-    authority: String,
+    /// As requests name it.
+    authority: Option<Authority>,
     settings: CallSettings,
     /// Who must be at the other end; `None`: anybody, in plaintext.
     tls: Option<Toward>,
@@ -104,7 +108,7 @@ impl Connections {
     ) -> Arc<Self> {
         let places = (0..settings.connections.max(1)).map(|_| Place::default()).collect();
         let gate = Arc::new(tokio::sync::Mutex::new(Gate { not_before: None, next_wait: FIRST_WAIT }));
-        let (authority, lost) = (address.to_string(), lost.clone());
+        let (authority, lost) = (Authority::try_from(address.to_string()).ok(), lost.clone());
         Arc::new(Self { address, authority, settings, tls, places, gate, lost })
     }
 
@@ -223,16 +227,14 @@ impl Connections {
 
     /// Writes where the request goes and how long its answer may take.
     fn address_to(&self, request: &mut Request<Body>) -> Result<(), Status> {
-        let path = request.uri().path_and_query().cloned();
-        let mut uri =
-            Uri::builder().scheme(if self.tls.is_some() { "https" } else { "http" }).authority(self.authority.as_str());
-        if let Some(path) = path {
-            uri = uri.path_and_query(path);
-        }
-        *request.uri_mut() = uri.build().map_err(|error| Status::internal(error.to_string()))?;
-        if let Some(CallDeadline(deadline)) = request.extensions().get().copied() {
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
+        uri.scheme = Some(if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
+        uri.authority.clone_from(&self.authority);
+        uri.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from_parts(uri).map_err(|error| Status::internal(error.to_string()))?;
+        if let Some(Course { deadline, .. }) = request.extensions().get() {
             let left = deadline.saturating_duration_since(Instant::now());
-            if let Ok(value) = HeaderValue::from_str(&write_timeout(left)) {
+            if let Some(value) = passing_value(&write_timeout(left)) {
                 request.headers_mut().insert(GRPC_TIMEOUT, value);
             }
         }

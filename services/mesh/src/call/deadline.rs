@@ -5,15 +5,11 @@ use http::Request;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Status, body::Body};
 
-use super::CallSettings;
+use super::{CallSettings, attempt::Course};
 use crate::{
     Context, Reason, Refusal,
     stack::{Next, Reply, Stage},
 };
-
-/// When the attempt must be over; the connection writes it into `grpc-timeout`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CallDeadline(pub(super) Instant);
 
 /// See the module.
 #[derive(Clone)]
@@ -23,7 +19,7 @@ pub(super) struct Deadline {
 }
 
 impl Stage<Status> for Deadline {
-    async fn run(self, mut request: Request<Body>, next: impl Next<Status>) -> Reply<Status> {
+    async fn run(&self, mut request: Request<Body>, next: &impl Next<Status>) -> Reply<Status> {
         let now = Instant::now();
         let own = now + self.settings.default_deadline;
         let incoming = request.extensions().get::<Context>().map(|context| context.deadline);
@@ -31,7 +27,7 @@ impl Stage<Status> for Deadline {
         if deadline <= now {
             return Err(late(self.peer, "no time was left to ask"));
         }
-        request.extensions_mut().insert(CallDeadline(deadline));
+        request.extensions_mut().insert(Course::until(deadline));
         match timeout_at(deadline, next.go(request)).await {
             Ok(reply) => reply,
             Err(_) => Err(late(self.peer, "no answer in time from")),

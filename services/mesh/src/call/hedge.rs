@@ -12,24 +12,19 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use http::Request;
-use http_body::Body as _;
-use http_body_util::{BodyExt as _, Full};
 use opentelemetry::KeyValue;
 use tokio::time::Instant;
-use tonic::{Status, body::Body};
+use tonic::Status;
 use trivet_proto::{Idempotency, Method};
 
 use super::{
-    attempt::is_illness,
+    attempt::{Call, is_illness},
     balance::lock,
     budget::Budget,
-    deadline::CallDeadline,
-    retry::{REPLAY_BYTES, is_repeatable},
 };
 use crate::{
     Telemetry,
-    stack::{Next, Reply, Stage},
+    stack::{Next, Reply},
     telemetry::code_of,
 };
 
@@ -57,11 +52,9 @@ impl Hedge {
     }
 
     /// When a second endpoint is asked.
-    fn when(&self, method: &Method, deadline: Option<Instant>) -> Option<Instant> {
-        let now = Instant::now();
-        let half = deadline.map(|deadline| deadline.saturating_duration_since(now) / 2).filter(|half| *half >= FAIR);
-        let slow = self.slow(method);
-        half.into_iter().chain(slow).min().map(|wait| now + wait)
+    fn when(&self, method: &Method, began: Instant, deadline: Instant) -> Option<Instant> {
+        let half = Some(deadline.saturating_duration_since(began) / 2).filter(|half| *half >= FAIR);
+        half.into_iter().chain(self.slow(method)).min().map(|wait| began + wait)
     }
 
     /// What only five of a hundred reads take longer than.
@@ -86,30 +79,27 @@ impl Hedge {
     }
 }
 
-impl Stage<Status> for Hedge {
-    async fn run(self, request: Request<Body>, next: impl Next<Status>) -> Reply<Status> {
-        let method = trivet_proto::method(request.uri().path()).filter(|method| method.unary);
-        // What retries hand over whole is here already.
-        let size = request.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
-        let small = size.is_some_and(|size| size <= REPLAY_BYTES);
-        let Some(method) = method.filter(|_| small) else { return next.go(request).await };
+impl Hedge {
+    /// Sends a call once more, after so many attempts; and a second time beside that, where it is slow and harms nobody.
+    pub(super) async fn send(
+        &self,
+        (method, repeatable): (&'static Method, bool),
+        (call, previous): (&Call, u32),
+        next: &impl Next<Status>,
+    ) -> Reply<Status> {
         let began = Instant::now();
-        let (parts, body) = request.into_parts();
-        let message = body.collect().await?.to_bytes();
-        let request = || Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
-        let deadline = parts.extensions.get().map(|CallDeadline(deadline)| *deadline);
-        let when = self.when(method, deadline).filter(|_| is_repeatable(method, &message));
+        let when = if repeatable { self.when(method, began, call.course.deadline) } else { None };
         let reply = match when {
-            None => next.go(request()).await,
+            None => next.go(call.request(previous)).await,
             Some(when) => {
-                let mut first = std::pin::pin!(next.clone().go(request()));
+                let mut first = std::pin::pin!(next.go(call.request(previous)));
                 match tokio::time::timeout_at(when, first.as_mut()).await {
                     Ok(reply) => reply,
                     Err(_) if !self.budget.allows() => first.await,
                     Err(_) => {
                         let what = [KeyValue::new("rpc.method", method.path.trim_start_matches('/'))];
                         self.telemetry.client_hedges.add(1, &what);
-                        either(first, std::pin::pin!(next.go(request()))).await
+                        either(first, std::pin::pin!(next.go(call.request(previous)))).await
                     }
                 }
             }

@@ -5,11 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt as _, stream};
-use http::{HeaderValue, Request, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
+use bytes::Bytes;
+use http::{Request, Response};
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
@@ -18,9 +15,9 @@ use trivet_proto::{Idempotency, Method};
 
 use super::{
     Reach,
-    attempt::{Tried, reach},
+    attempt::{Call, Course, Kept, reach},
     budget::Budget,
-    deadline::CallDeadline,
+    hedge::Hedge,
 };
 use crate::{
     Telemetry,
@@ -29,16 +26,12 @@ use crate::{
     telemetry::code_of,
 };
 
-/// How many attempts there were before this one (gRFC A6).
-const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 /// Attempts in all (gRFC A6 allows five).
 const ATTEMPTS: u32 = 3;
 /// The wait before the second attempt; it doubles.
 pub(super) const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// No wait is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// A request is kept for another attempt up to this size: one frame of a unary call.
-pub(super) const REPLAY_BYTES: usize = 64 * 1024;
 /// How often an attempt that was never sent goes elsewhere at once.
 const UNSENT_ATTEMPTS: u32 = 4;
 
@@ -48,29 +41,25 @@ pub(super) struct Retry {
     /// The role that calls, where one does.
     pub(super) role: Option<&'static str>,
     pub(super) peer: &'static str,
+    pub(super) hedge: Hedge,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) budget: Budget,
 }
 
 impl Stage<Status> for Retry {
-    async fn run(self, request: Request<Body>, next: impl Next<Status>) -> Reply<Status> {
+    async fn run(&self, request: Request<Body>, next: &impl Next<Status>) -> Reply<Status> {
         let method = trivet_proto::method(request.uri().path()).filter(|method| method.unary);
-        let (mut parts, body) = request.into_parts();
-        let Some(method) = method else { return next.go(Request::from_parts(parts, body)).await };
-        let deadline = parts.extensions.get::<CallDeadline>().map_or_else(Instant::now, |deadline| deadline.0);
-        let message = match keep(body).await? {
-            Kept::Whole(message) => message,
-            Kept::TooLong(body) => return next.go(Request::from_parts(parts, body)).await,
+        let course = request.extensions().get::<Course>().cloned();
+        let Some((method, course)) = method.zip(course) else { return next.go(request).await };
+        let deadline = course.deadline;
+        let call = match Call::keep(course, request).await? {
+            Kept::Whole(call) => call,
+            Kept::TooLong(request) => return next.go(request).await,
         };
-        let repeatable = is_repeatable(method, &message);
-        parts.extensions.insert(Tried::default());
+        let repeatable = is_repeatable(method, &call.message);
         let (mut attempt, mut unsent) = (1, 0);
         loop {
-            let mut request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
-            if attempt > 1 {
-                request.headers_mut().insert(PREVIOUS_ATTEMPTS, HeaderValue::from(attempt - 1));
-            }
-            let reply = next.clone().go(request).await;
+            let reply = self.hedge.send((method, repeatable), (&call, attempt - 1), next).await;
             let outcome = outcome(&reply);
             match outcome {
                 Outcome::Well => self.budget.heard(true),
@@ -110,26 +99,6 @@ impl Retry {
             self.telemetry.observer.retried(Key { caller, callee: self.peer, method, view: View::Caller });
         }
     }
-}
-
-enum Kept {
-    Whole(Bytes),
-    /// More than is kept for another attempt; it passes through.
-    TooLong(Body),
-}
-
-async fn keep(mut body: Body) -> Result<Kept, Status> {
-    let mut read = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            read.extend_from_slice(&data);
-        }
-        if read.len() > REPLAY_BYTES {
-            let begun = stream::once(std::future::ready(Ok(Frame::data(read.freeze()))));
-            return Ok(Kept::TooLong(Body::new(StreamBody::new(begun.chain(BodyStream::new(body))))));
-        }
-    }
-    Ok(Kept::Whole(read.freeze()))
 }
 
 #[derive(Clone, Copy)]
@@ -233,8 +202,10 @@ fn carries(frame: &Bytes, field: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use http::HeaderValue;
     use prost::Message as _;
+
+    use super::*;
     use trivet_proto::billing::v1::DeductRequest;
 
     fn frame(message: &DeductRequest) -> Bytes {

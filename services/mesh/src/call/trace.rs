@@ -10,9 +10,9 @@ use tracing::Instrument as _;
 use crate::{
     Context, Telemetry,
     observe::{CALLER, Key, Label, Place, View},
-    serve::{REQUEST_ID, TENANT},
+    serve::{REQUEST_ID, TENANT, passing_value},
     stack::{Next, Reply, Stage},
-    telemetry::{code_of, inject, rpc},
+    telemetry::{code_of, rpc, w3c},
 };
 
 /// See the module.
@@ -25,29 +25,33 @@ pub(super) struct Trace {
 }
 
 impl Stage<Status> for Trace {
-    async fn run(self, mut request: Request<Body>, next: impl Next<Status>) -> Reply<Status> {
+    async fn run(&self, mut request: Request<Body>, next: &impl Next<Status>) -> Reply<Status> {
         let method = trivet_proto::method(request.uri().path()).map_or("other", |method| method.path);
         let (mut span, mut watch) = (tracing::Span::none(), None);
         if let Some(caller) = &self.caller {
             request.headers_mut().insert(CALLER, caller.header.clone());
         }
-        if let Some(context) = request.extensions().get::<Context>().cloned() {
+        let (mut parts, body) = request.into_parts();
+        if let Some(context) = parts.extensions.get::<Context>() {
             let (opened, trace) = self.telemetry.client_span(self.peer, method.trim_start_matches('/'), &context.trace);
             span = opened;
             watch = self.caller.as_ref().and_then(|caller| {
                 let key = Key { caller: caller.role, callee: self.peer, method, view: View::Caller };
                 let (parent_id, request_id) = (context.trace.span_id(), &context.request_id);
                 let place = Place { key, trace: &trace, parent_id, request_id };
-                self.telemetry.observer.watch(request.uri().path(), &place)
+                self.telemetry.observer.watch(parts.uri.path(), &place)
             });
-            let headers = request.headers_mut();
-            inject(&trace, headers);
-            for (name, value) in [(REQUEST_ID, &*context.request_id), (TENANT, context.tenant.as_str())] {
-                if let Ok(value) = HeaderValue::from_str(value) {
-                    headers.insert(name, value);
+            w3c::inject(&trace, &mut parts.headers);
+            for (name, value) in [
+                (REQUEST_ID, passing_value(&context.request_id)),
+                (TENANT, HeaderValue::from_str(context.tenant.as_str()).ok()),
+            ] {
+                if let Some(value) = value {
+                    parts.headers.insert(name, value);
                 }
             }
         }
+        let request = Request::from_parts(parts, body);
         let began = std::time::Instant::now();
         let reply = next.go(request).instrument(span.clone()).await;
         let code = reply.as_ref().map_or_else(Status::code, code_of);

@@ -2,11 +2,11 @@
 
 use std::sync::LazyLock;
 
-use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::SpanContext;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use trivet_proto::{EVENTS, Event, EventKind};
 
-use crate::{Tenant, Time, store::Row};
+use crate::{Tenant, Time, store::Row, telemetry::w3c};
 
 /// `datacontenttype` of an event whose data is a protobuf message.
 pub(crate) const PROTOBUF: &str = "application/protobuf";
@@ -120,14 +120,7 @@ impl CloudEvent {
 
     /// The span that made it, if it is in a trace.
     pub(crate) fn trace(&self) -> SpanContext {
-        let mut parts = self.traceparent.split('-').skip(1);
-        let mut next = || parts.next().unwrap_or_default();
-        let (trace, span, flags) = (next(), next(), next());
-        let (Ok(trace), Ok(span)) = (TraceId::from_hex(trace), SpanId::from_hex(span)) else {
-            return SpanContext::NONE;
-        };
-        let flags = TraceFlags::new(u8::from_str_radix(flags, 16).unwrap_or(0));
-        SpanContext::new(trace, span, flags, true, TraceState::NONE)
+        w3c::parse(&self.traceparent).unwrap_or(SpanContext::NONE)
     }
 }
 

@@ -33,9 +33,6 @@ const TAILS: usize = 64;
 /// When to try again where there are too many.
 const TAILS_RETRY: Duration = Duration::from_secs(1);
 
-const TAIL_EVENTS: &str = "/trivet.mesh.v1.EventService/TailEvents";
-const REPLAY_EVENTS: &str = "/trivet.mesh.v1.EventService/ReplayEvents";
-
 /// EventService about the service of this name.
 pub(crate) fn server(name: &'static str, parts: &Parts) -> EventServiceServer<Rpc> {
     let dead = DeadLetters { name, store: parts.store.clone(), clock: parts.clock.clone() };
@@ -69,7 +66,7 @@ impl EventService for Rpc {
             let event = tail.next().await?;
             Ok(Some((event.into(), (tail, place))))
         });
-        Ok(self.streams.answer(context, TAIL_EVENTS, events))
+        Ok(self.streams.answer(&context, events))
     }
 
     async fn get_event_flow(
@@ -133,7 +130,7 @@ impl EventService for Rpc {
             let progress = replay.step().await?;
             Ok(progress.map(|progress| (progress.into(), replay)))
         });
-        Ok(self.streams.answer(context, REPLAY_EVENTS, beginning.chain(steps)))
+        Ok(self.streams.answer(&context, beginning.chain(steps)))
     }
 }
 

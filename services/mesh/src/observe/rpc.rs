@@ -28,8 +28,6 @@ const METHOD_LENGTH: usize = 128;
 /// When to try again where too many listen.
 const TAPS_RETRY: Duration = Duration::from_secs(1);
 
-const TAP: &str = "/trivet.mesh.v1.ObserveService/Tap";
-
 /// ObserveService on the port of this role.
 pub(crate) fn server(role: &'static str, parts: &Parts) -> ObserveServiceServer<impl ObserveService + use<>> {
     let Parts { telemetry, clock, tokens, streams, .. } = parts.clone();
@@ -77,7 +75,7 @@ impl ObserveService for Rpc {
             let missed = i64::try_from(missed).unwrap_or(i64::MAX);
             Some((Ok(shown(times.call(&record), missed)), (tap, times)))
         });
-        Ok(self.streams.answer(context, TAP, calls))
+        Ok(self.streams.answer(&context, calls))
     }
 
     async fn list_calls(&self, request: Request<ListCallsRequest>) -> Result<Response<ListCallsResponse>, Status> {

@@ -132,7 +132,7 @@ impl Peers {
         let tls = self.tls.as_ref().map(|tls| tls.toward(name));
         let peer = Peer::called_by(Calling { role, tls }, name, target, self.telemetry.clone(), settings);
         match &self.said {
-            Some((word, here)) if here.contains(&name) => peer.saying(word.clone()),
+            Some((word, here)) if here.contains(&name) => peer.saying(word),
             _ => peer,
         }
     }

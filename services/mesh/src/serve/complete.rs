@@ -1,10 +1,11 @@
 //! Completes what a handler answers: a panic becomes INTERNAL, every error has a reason and the request id, and a cause
 //! that only we can mend is logged once, here.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use http::{Request, Response};
+use opentelemetry::trace::TraceId;
 use tonic::{Code, Status, body::Body};
 use tonic_types::{StatusExt as _, pb};
 use tracing::{error, warn};
@@ -20,17 +21,28 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Complete;
 
+/// What the log says of a call that fails.
+pub(crate) struct Call {
+    method: &'static str,
+    request_id: Arc<str>,
+    trace_id: TraceId,
+}
+
+impl Call {
+    pub(crate) fn of(context: &Context) -> Self {
+        let (method, trace_id) = (context.method.map_or("other", |method| method.path), context.trace.trace_id());
+        Self { method, request_id: context.request_id.clone(), trace_id }
+    }
+}
+
 impl Stage<Infallible> for Complete {
-    async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
-        let Some(context) = request.extensions().get::<Context>().cloned() else { return next.go(request).await };
-        let method = request.uri().path().to_owned();
+    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+        let Some(call) = request.extensions().get().map(Call::of) else { return next.go(request).await };
         let Ok(reply) = AssertUnwindSafe(next.go(request)).catch_unwind().await else {
-            error!(rpc.method = %method, request.id = %context.request_id, trace.id = %context.trace.trace_id(),
-                "The handler of {method} panicked");
-            return Ok(refuse(
-                &context,
-                Refusal::new(Reason::Internal, "something went wrong on our side; quote the request id"),
-            ));
+            let Call { method, request_id, trace_id } = &call;
+            error!(rpc.method = %method, request.id = %request_id, trace.id = %trace_id, "The handler of {method} panicked");
+            let message = "something went wrong on our side; quote the request id";
+            return Ok(refuse(request_id, Refusal::new(Reason::Internal, message)));
         };
         let mut response = reply?;
         // An unknown rpc of a known service is a code in a header and no more: tonic generates it so.
@@ -38,8 +50,8 @@ impl Stage<Infallible> for Complete {
         Ok(match response.extensions_mut().remove::<Status>().or_else(|| bare(response.headers())) {
             Some(status) => {
                 let status = reasoned(status);
-                log_cause(&context, &method, &status);
-                completed(&context, status).into_http()
+                log_cause(&call, &status);
+                completed(&call.request_id, status).into_http()
             }
             None => response,
         })
@@ -47,25 +59,24 @@ impl Stage<Infallible> for Complete {
 }
 
 /// A refusal of one of our own stages, as it goes over the wire.
-pub(crate) fn refuse(context: &Context, refusal: Refusal) -> Response<Body> {
-    completed(context, refusal.into()).into_http()
+pub(crate) fn refuse(request_id: &str, refusal: Refusal) -> Response<Body> {
+    completed(request_id, refusal.into()).into_http()
 }
 
 /// The same of any status, which gets a reason.
-pub(crate) fn refuse_with(context: &Context, status: Status) -> Response<Body> {
-    completed(context, reasoned(status)).into_http()
+pub(crate) fn refuse_with(request_id: &str, status: Status) -> Response<Body> {
+    completed(request_id, reasoned(status)).into_http()
 }
 
 /// What ends a stream that has begun, as it goes over the wire: the stage saw no more than its beginning.
-pub(crate) fn ended(context: &Context, method: &str, status: Status) -> Status {
+pub(crate) fn ended(call: &Call, status: Status) -> Status {
     let status = reasoned(status);
-    log_cause(context, method, &status);
-    completed(context, status)
+    log_cause(call, &status);
+    completed(&call.request_id, status)
 }
 
-fn log_cause(context: &Context, method: &str, status: &Status) {
+fn log_cause(Call { method, request_id, trace_id }: &Call, status: &Status) {
     let Some(cause) = std::error::Error::source(status).map(chain) else { return };
-    let (request_id, trace_id) = (&context.request_id, context.trace.trace_id());
     match status.code() {
         Code::Internal | Code::Unknown | Code::DataLoss => {
             error!(rpc.method = %method, request.id = %request_id, trace.id = %trace_id, "{method} failed: {cause}");
@@ -82,8 +93,8 @@ fn reasoned(status: Status) -> Status {
 }
 
 /// The status with the id of the request.
-fn completed(context: &Context, status: Status) -> Status {
-    let info = pb::RequestInfo { request_id: context.request_id.to_string(), serving_data: String::new() };
+fn completed(request_id: &str, status: Status) -> Status {
+    let info = pb::RequestInfo { request_id: request_id.to_owned(), serving_data: String::new() };
     with_details(status, vec![any("google.rpc.RequestInfo", &info)])
 }
 

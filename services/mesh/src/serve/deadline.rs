@@ -27,25 +27,25 @@ pub(crate) struct Deadline {
 }
 
 impl Stage<Infallible> for Deadline {
-    async fn run(self, mut request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, mut request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         let timeout = read(request.headers());
         let Some(context) = request.extensions_mut().get_mut::<Context>() else { return next.go(request).await };
         let timeout = match timeout {
             Ok(timeout) => timeout.unwrap_or(self.default).min(LONGEST),
             Err(fault) => {
                 let violation = Violation { field: GRPC_TIMEOUT.to_owned(), description: fault.to_owned() };
-                return Ok(refuse(context, Refusal::fields(Reason::InvalidFields, vec![violation])));
+                return Ok(refuse(&context.request_id, Refusal::fields(Reason::InvalidFields, vec![violation])));
             }
         };
-        context.deadline = Instant::now() + timeout;
-        let context = context.clone();
+        let (deadline, request_id) = (Instant::now() + timeout, context.request_id.clone());
+        context.deadline = deadline;
         if context.remaining().is_zero() {
             let late = "the deadline had passed when the call came; nothing was begun";
-            return Ok(refuse(&context, Refusal::new(Reason::DeadlineExceeded, late)));
+            return Ok(refuse(&request_id, Refusal::new(Reason::DeadlineExceeded, late)));
         }
-        timeout_at(context.deadline, next.go(request)).await.unwrap_or_else(|_| {
+        timeout_at(deadline, next.go(request)).await.unwrap_or_else(|_| {
             let message = format!("the call was not done within the {} ms it had", timeout.as_millis());
-            Ok(refuse(&context, Refusal::new(Reason::DeadlineExceeded, message)))
+            Ok(refuse(&request_id, Refusal::new(Reason::DeadlineExceeded, message)))
         })
     }
 }

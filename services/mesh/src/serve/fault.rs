@@ -130,17 +130,17 @@ impl Faults {
 pub(crate) struct Inject(pub(crate) Faults);
 
 impl Stage<Infallible> for Inject {
-    async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
-        if self.0.is_empty() || trivet_proto::method(request.uri().path()).is_none() {
+    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+        if self.0.is_empty() {
             return next.go(request).await;
         }
-        let Some(context) = request.extensions().get::<Context>().cloned() else { return next.go(request).await };
-        let path = request.uri().path().to_owned();
-        for what in self.0.of(&path) {
+        let called = request.extensions().get::<Context>().map(|context| (context.method, context.request_id.clone()));
+        let Some((Some(method), request_id)) = called else { return next.go(request).await };
+        for what in self.0.of(method.path) {
             match what {
                 What::Delay(delay) => tokio::time::sleep(delay).await,
                 What::Abort(code) => {
-                    return Ok(refuse_with(&context, Status::new(code, "a fault on purpose (server.faults)")));
+                    return Ok(refuse_with(&request_id, Status::new(code, "a fault on purpose (server.faults)")));
                 }
             }
         }

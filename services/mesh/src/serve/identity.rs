@@ -11,7 +11,7 @@ mod settings;
 use std::{convert::Infallible, num::NonZeroU32, sync::Arc};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use http::{HeaderMap, Request, header::AUTHORIZATION, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, header::AUTHORIZATION, request::Parts};
 use opentelemetry::{KeyValue, metrics::Counter};
 use subtle::ConstantTimeEq as _;
 use tonic::{Status, body::Body};
@@ -73,8 +73,11 @@ impl ProcessWord {
         Self(hex::encode(rand::random::<[u8; 32]>()).into())
     }
 
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
+    /// The word as it is sent.
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        let mut word = HeaderValue::from_str(&self.0).ok()?;
+        word.set_sensitive(true);
+        Some(word)
     }
 
     fn is_in(&self, headers: &HeaderMap) -> bool {
@@ -213,31 +216,32 @@ impl Identity {
 }
 
 impl Stage<Infallible> for Identity {
-    async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
-        let Some(mut context) = request.extensions().get::<Context>().cloned() else {
+    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+        let (mut request, body) = request.into_parts();
+        let Some(context) = request.extensions.get::<Context>() else {
             // A stack in another order would let everybody in.
             return Ok(Status::internal("nobody knows which call this is").into_http());
         };
-        let (mut request, body) = request.into_parts();
         let admitted = match self.0.mode {
             IdentityMode::Off => operator(&request.headers),
-            _ => self.admit(&request, &context).await,
+            _ => self.admit(&request, context).await,
         };
         // What cannot be read is refused whoever sends it, and an outage is no verdict.
         let denied = |refusal: &&Refusal| {
             matches!(refusal.reason().code(), tonic::Code::Unauthenticated | tonic::Code::PermissionDenied)
         };
         if let Some(refusal) = admitted.as_ref().err().filter(denied) {
-            self.note(request.uri.path(), &context, refusal);
+            self.note(request.uri.path(), context, refusal);
         }
         match admitted {
             Ok((caller, tenant)) => {
                 let kind = kind(&caller);
-                (context.caller, context.tenant) = (caller, tenant);
+                if let Some(context) = request.extensions.get_mut::<Context>() {
+                    (context.caller, context.tenant) = (caller, tenant);
+                }
                 // Handlers have no use for secrets.
                 request.headers.remove(AUTHORIZATION);
                 request.headers.remove(PROCESS);
-                request.extensions.insert(context);
                 let mut response = next.go(Request::from_parts(request, body)).await?;
                 if let Some(kind) = kind {
                     response.extensions_mut().insert(kind);
@@ -245,7 +249,7 @@ impl Stage<Infallible> for Identity {
                 Ok(response)
             }
             Err(refusal) => {
-                let mut response = refuse(&context, refusal);
+                let mut response = refuse(&context.request_id, refusal);
                 if self.0.mode != IdentityMode::Off {
                     response.extensions_mut().insert(Kind::NOBODY);
                 }

@@ -50,15 +50,16 @@ const EXEMPT: [&str; 2] = ["/trivet.mesh.v1.StatusService/", "/trivet.mesh.v1.Ob
 pub(crate) struct Limit(Arc<Gate>);
 
 impl Stage<Infallible> for Limit {
-    async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         let limited = |method: &&Method| method.unary && !EXEMPT.iter().any(|exempt| method.path.starts_with(exempt));
-        let Some(method) = trivet_proto::method(request.uri().path()).filter(limited) else {
+        let context = request.extensions().get::<Context>();
+        let Some((context, method)) = context.and_then(|context| Some((context, context.method.filter(limited)?)))
+        else {
             return next.go(request).await;
         };
         let Some(place) = self.0.enter(method.idempotency == Idempotency::NoSideEffects) else {
-            let Some(context) = request.extensions().get::<Context>() else { return next.go(request).await };
             let message = "more is asked for than can be done in time; nothing was begun";
-            return Ok(refuse(context, Refusal::new(Reason::Overloaded, message).retry_after(RETRY_AFTER)));
+            return Ok(refuse(&context.request_id, Refusal::new(Reason::Overloaded, message).retry_after(RETRY_AFTER)));
         };
         let reply = next.go(request).await;
         place.done();
@@ -94,12 +95,12 @@ impl Default for Gate {
 
 impl Gate {
     /// A place, if there is one.
-    fn enter(self: &Arc<Self>, read: bool) -> Option<Place> {
+    fn enter(&self, read: bool) -> Option<Place<'_>> {
         let limit = self.limit.load(Ordering::Relaxed);
         let limit = if read { limit - limit / ROOM } else { limit };
         let one_more = |in_flight| if in_flight < limit { Some(in_flight + 1) } else { None };
         let before = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Place { gate: self.clone(), began: Instant::now(), among: before + 1 })
+        Some(Place { gate: self, began: Instant::now(), among: before + 1 })
     }
 
     /// Learns from a call that was done.
@@ -134,14 +135,14 @@ fn next(limit: u32, average: Duration, usual: Option<Duration>, most: u32) -> u3
 }
 
 /// A call under way.
-struct Place {
-    gate: Arc<Gate>,
+struct Place<'g> {
+    gate: &'g Gate,
     began: Instant,
     /// How many there were with it when it began.
     among: u32,
 }
 
-impl Place {
+impl Place<'_> {
     /// It came to its end; one that was given up says nothing of how long it would have taken.
     fn done(self) {
         let now = Instant::now();
@@ -149,7 +150,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.gate.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -212,7 +213,7 @@ mod tests {
 
     #[test]
     fn reads_leave_room_and_whoever_goes_gives_the_place_back() {
-        let gate = Arc::new(Gate::default());
+        let gate = Gate::default();
         gate.limit.store(100, Ordering::Relaxed);
         let reads: Vec<_> = (0..200).filter_map(|_| gate.enter(true)).collect();
         assert_eq!(reads.len(), 80);

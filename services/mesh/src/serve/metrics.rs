@@ -6,7 +6,7 @@ use http::Request;
 use tonic::body::Body;
 
 use crate::{
-    Telemetry,
+    Context, Telemetry,
     serve::Serving,
     stack::{Next, Reply, Stage},
     telemetry::{code_of, rpc},
@@ -26,9 +26,10 @@ impl Metrics {
 }
 
 impl Stage<Infallible> for Metrics {
-    async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         // Only methods of the contract become a label: a caller cannot make new ones.
-        let method = trivet_proto::method(request.uri().path()).map_or("other", |method| method.path);
+        let method = request.extensions().get::<Context>().and_then(|context| context.method);
+        let method = method.map_or("other", |method| method.path);
         let began = Instant::now();
         let response = next.go(request).await?;
         let code = code_of(&response);

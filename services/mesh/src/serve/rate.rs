@@ -44,11 +44,11 @@ impl Rate {
 }
 
 impl Stage<Infallible> for Rate {
-    async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         let Some(context) = request.extensions().get::<Context>() else { return next.go(request).await };
         match self.check(&context.caller) {
             Ok(()) => next.go(request).await,
-            Err(refusal) => Ok(refuse(context, refusal)),
+            Err(refusal) => Ok(refuse(&context.request_id, refusal)),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::stack::{Next, Reply, Stage};
 pub(crate) struct Shape;
 
 impl Stage<Infallible> for Shape {
-    async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         if let Some(status) = fault(request.method(), request.headers()) {
             return Ok(refused(status));
         }
@@ -64,8 +64,8 @@ pub(super) fn web_fault(method: &Method, headers: &HeaderMap) -> Option<StatusCo
 /// calls the handler, so that nothing is begun.
 struct OneMessage {
     body: Body,
-    prefix: Vec<u8>,
-    seen: u64,
+    prefix: [u8; Self::PREFIX],
+    seen: usize,
 }
 
 impl OneMessage {
@@ -73,18 +73,17 @@ impl OneMessage {
     const PREFIX: usize = 5;
 
     fn new(body: Body) -> Self {
-        Self { body, prefix: Vec::with_capacity(Self::PREFIX), seen: 0 }
+        Self { body, prefix: [0; Self::PREFIX], seen: 0 }
     }
 
     /// Whether these bytes go beyond the one message.
     fn goes_beyond(&mut self, data: &[u8]) -> bool {
-        let missing = Self::PREFIX - self.prefix.len();
-        self.prefix.extend(data.iter().take(missing));
-        self.seen += u64::try_from(data.len()).unwrap_or(u64::MAX);
-        match *self.prefix.as_slice() {
-            [_, a, b, c, d] => self.seen > 5 + u64::from(u32::from_be_bytes([a, b, c, d])),
-            _ => false,
-        }
+        let missing = self.prefix.iter_mut().skip(self.seen);
+        missing.zip(data).for_each(|(place, byte)| *place = *byte);
+        self.seen = self.seen.saturating_add(data.len());
+        let [_, length @ ..] = self.prefix;
+        let whole = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX).saturating_add(Self::PREFIX);
+        self.seen >= Self::PREFIX && self.seen > whole
     }
 }
 

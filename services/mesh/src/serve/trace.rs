@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, Request};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tracing::Instrument as _;
@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use crate::{
     Caller, Clock, Context, Telemetry, Tenant, id,
     observe::{Key, Kind, Place, View},
-    serve::Serving,
+    serve::{Serving, passing_value},
     stack::{Next, Reply, Stage},
     telemetry::{code_of, rpc},
 };
@@ -33,23 +33,19 @@ impl Trace {
     pub(crate) fn new(serving: &Serving) -> Self {
         Self { role: serving.role, telemetry: serving.telemetry.clone(), clock: serving.clock.clone() }
     }
-
-    /// What the call is counted under.
-    fn key(&self, request: &Request<Body>) -> Key {
-        let method = trivet_proto::method(request.uri().path()).map_or("other", |method| method.path);
-        let caller = self.telemetry.observer.caller(request.headers());
-        let (caller, view) = caller.unwrap_or((ANYBODY, View::Callee));
-        Key { caller, callee: self.role, method, view }
-    }
 }
 
 impl Stage<Infallible> for Trace {
-    async fn run(self, mut request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
-        let request_id = request_id(request.headers(), &self.clock);
-        let method = request.uri().path().trim_start_matches('/').to_owned();
-        let (span, trace, parent_id) = self.telemetry.server_span(self.role, &method, &request_id, request.headers());
-        let place = Place { key: self.key(&request), trace: &trace, parent_id, request_id: &request_id };
-        let watch = self.telemetry.observer.watch(request.uri().path(), &place);
+    async fn run(&self, mut request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+        let (path, headers) = (request.uri().path(), request.headers());
+        let method = trivet_proto::method(path);
+        let request_id = request_id(headers, &self.clock);
+        let Telemetry { observer, .. } = &*self.telemetry;
+        let (span, trace, parent_id) =
+            self.telemetry.server_span(self.role, path.trim_start_matches('/'), &request_id, headers);
+        let (caller, view) = observer.caller(headers).unwrap_or((ANYBODY, View::Callee));
+        let key = Key { caller, callee: self.role, method: method.map_or("other", |method| method.path), view };
+        let watch = observer.watch(path, &Place { key, trace: &trace, parent_id, request_id: &request_id });
         request.extensions_mut().insert(Context {
             tenant: Tenant::default_tenant(),
             // As is everybody until the identity stage knows better.
@@ -58,6 +54,7 @@ impl Stage<Infallible> for Trace {
             // The deadline stage knows better.
             deadline: Instant::now(),
             trace,
+            method,
         });
         let mut response = next.go(request).instrument(span.clone()).await?;
         let code = code_of(&response);
@@ -68,7 +65,7 @@ impl Stage<Infallible> for Trace {
             }
             watch.end(code);
         }
-        if let Ok(value) = HeaderValue::from_str(&request_id) {
+        if let Some(value) = passing_value(&request_id) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
         Ok(response)
@@ -88,6 +85,8 @@ fn request_id(headers: &HeaderMap, clock: &Clock) -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn check(given: &[u8], echoed: bool) {

@@ -71,7 +71,7 @@ impl Web {
 }
 
 impl Stage<Infallible> for Web {
-    async fn run(self, request: Request<Body>, next: impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         let headers = request.headers();
         // A page may send a simple POST without asking first, and would only not be shown what came of it.
         if let Some(foreign) = headers.get_all(ORIGIN).iter().find(|origin| !self.origins.contains(origin)) {
@@ -87,7 +87,7 @@ impl Stage<Infallible> for Web {
         match shape::web_fault(request.method(), headers) {
             Some(status) if !asks_first => Ok(shape::refused(status)),
             _ => {
-                let rest = service_fn(move |request| next.clone().go(request));
+                let rest = service_fn(|request| next.go(request));
                 self.cors.layer(GrpcWebLayer::new().layer(rest)).oneshot(request).await
             }
         }
