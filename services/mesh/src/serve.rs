@@ -16,7 +16,6 @@ mod web;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::HeaderValue;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 
@@ -88,12 +87,4 @@ pub(crate) fn stack(serving: &Serving, routes: Routes) -> Stack<Infallible> {
         // The handlers, health and reflection.
         .service(Innermost(routes));
     Stack::new(stages)
-}
-
-/// A header's value that is hardly ever the same twice: in a table of what was sent before (HPACK, RFC 7541, section 6.2.3)
-/// it would only drive out what comes again. `None` where it is no value of a header.
-pub(crate) fn passing_value(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }

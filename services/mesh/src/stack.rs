@@ -1,9 +1,9 @@
 //! How a stack is made: stages around a service, each an async function that sees a request on its way in and the
 //! response on its way out.
 //!
-//! A stack is built once, with tower's [`ServiceBuilder`](tower::ServiceBuilder), and lent to every call: a stage has what
-//! comes after it by reference, and may pass a request on as often as it likes. The whole way of a call is one future, put
-//! on the heap once.
+//! A stack is built once, with tower's [`ServiceBuilder`](tower::ServiceBuilder), and lent to every call; so is the request
+//! to every stage, up to the one that sends it or has it handled and takes it. So the whole way of a call is one small
+//! future, put on the heap once, and nothing is moved or cloned from stage to stage.
 
 use std::{
     future::Future,
@@ -22,12 +22,12 @@ pub(crate) type Reply<E> = Result<Response<Body>, E>;
 /// One stage of a stack.
 pub(crate) trait Stage<E>: Send + Sync + 'static {
     /// Handles one request. `next` is the rest of the stack.
-    fn run(&self, request: Request<Body>, next: &impl Next<E>) -> impl Future<Output = Reply<E>> + Send;
+    fn run(&self, request: &mut Request<Body>, next: &impl Next<E>) -> impl Future<Output = Reply<E>> + Send;
 }
 
 /// A stage that may be left out.
 impl<G: Stage<E>, E: Send> Stage<E> for Option<G> {
-    async fn run(&self, request: Request<Body>, next: &impl Next<E>) -> Reply<E> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<E>) -> Reply<E> {
         match self {
             Some(stage) => stage.run(request, next).await,
             None => next.go(request).await,
@@ -37,8 +37,8 @@ impl<G: Stage<E>, E: Send> Stage<E> for Option<G> {
 
 /// The rest of a stack.
 pub(crate) trait Next<E>: Send + Sync + 'static {
-    /// Passes the request on.
-    fn go(&self, request: Request<Body>) -> impl Future<Output = Reply<E>> + Send;
+    /// Passes the request on. It may be taken: what is left of it then says nothing.
+    fn go(&self, request: &mut Request<Body>) -> impl Future<Output = Reply<E>> + Send;
 }
 
 /// Makes a tower layer of a stage.
@@ -64,7 +64,7 @@ pub(crate) struct Staged<G, S> {
 }
 
 impl<G: Stage<E>, S: Next<E>, E: Send> Next<E> for Staged<G, S> {
-    fn go(&self, request: Request<Body>) -> impl Future<Output = Reply<E>> + Send {
+    fn go(&self, request: &mut Request<Body>) -> impl Future<Output = Reply<E>> + Send {
         self.stage.run(request, &self.next)
     }
 }
@@ -78,10 +78,10 @@ where
     S::Future: Send,
     E: Send,
 {
-    async fn go(&self, request: Request<Body>) -> Reply<E> {
+    async fn go(&self, request: &mut Request<Body>) -> Reply<E> {
         let mut service = self.0.clone();
         std::future::poll_fn(|task| service.poll_ready(task)).await?;
-        service.call(request).await
+        service.call(std::mem::take(request)).await
     }
 }
 
@@ -95,8 +95,8 @@ pub(crate) trait Whole<E>: Send + Sync {
 }
 
 impl<N: Next<E>, E: Send + 'static> Whole<E> for N {
-    fn send(self: Arc<Self>, request: Request<Body>) -> Way<E> {
-        Box::pin(async move { self.go(request).await })
+    fn send(self: Arc<Self>, mut request: Request<Body>) -> Way<E> {
+        Box::pin(async move { self.go(&mut request).await })
     }
 }
 

@@ -115,7 +115,7 @@ impl Known {
 pub(super) struct Balance(pub(super) Arc<Endpoints>);
 
 impl Next<Status> for Balance {
-    async fn go(&self, request: Request<Body>) -> Reply<Status> {
+    async fn go(&self, request: &mut Request<Body>) -> Reply<Status> {
         self.0.attempt(request).await.map_err(Status::from)
     }
 }
@@ -134,7 +134,7 @@ impl Endpoints {
     }
 
     /// One attempt: choose, send, hear.
-    async fn attempt(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Failure> {
+    async fn attempt(self: &Arc<Self>, request: &mut Request<Body>) -> Result<Response<Body>, Failure> {
         self.resolve_if_due().await;
         let (endpoint, terms) = match request.extensions().get::<Course>() {
             Some(course) => {

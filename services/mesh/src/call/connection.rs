@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::{
-    Request, Response, Uri,
+    HeaderValue, Request, Response, Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::client::conn::http2::{self, SendRequest};
@@ -26,7 +26,7 @@ use tonic::{Status, body::Body};
 use super::{CallSettings, Failure, Reach, attempt::Course, balance::lock};
 use crate::{
     Reason, Refusal, Toward,
-    serve::{GRPC_TIMEOUT, passing_value, write_timeout},
+    serve::{GRPC_TIMEOUT, write_timeout},
     socket::{Counted, Socket},
 };
 
@@ -113,11 +113,11 @@ impl Connections {
     }
 
     /// Sends one request and gives the head of its response.
-    pub(super) async fn send(self: &Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
+    pub(super) async fn send(self: &Arc<Self>, request: &mut Request<Body>) -> Result<Response<Body>, Failure> {
         let mut taken = self.take().await?;
-        self.address_to(&mut request).map_err(|status| Failure::new(Reach::Unsent, status))?;
+        self.address_to(request).map_err(|status| Failure::new(Reach::Unsent, status))?;
         taken.sender.ready().await.map_err(|error| Failure::new(Reach::Unsent, self.unreachable(&error)))?;
-        match taken.sender.try_send_request(request).await {
+        match taken.sender.try_send_request(std::mem::take(request)).await {
             Ok(response) => Ok(response.map(Body::new)),
             Err(mut error) => {
                 let reach = if error.take_message().is_some() { Reach::Unsent } else { unanswered(error.error()) };
@@ -145,7 +145,8 @@ impl Connections {
             // Somebody opened it meanwhile.
             return Ok(taken);
         }
-        let sender = self.open(0, gate).await?;
+        // On the heap: rare, and larger than all else that a call is.
+        let sender = Box::pin(self.open(0, gate)).await?;
         self.places.first().map(|place| Taken::new(place, sender)).ok_or_else(|| {
             Failure::new(Reach::HeldBack, self.refused("there is no place for a connection", FIRST_WAIT))
         })
@@ -234,7 +235,7 @@ impl Connections {
         *request.uri_mut() = Uri::from_parts(uri).map_err(|error| Status::internal(error.to_string()))?;
         if let Some(Course { deadline, .. }) = request.extensions().get() {
             let left = deadline.saturating_duration_since(Instant::now());
-            if let Some(value) = passing_value(&write_timeout(left)) {
+            if let Ok(value) = HeaderValue::try_from(write_timeout(left)) {
                 request.headers_mut().insert(GRPC_TIMEOUT, value);
             }
         }

@@ -19,7 +19,7 @@ pub(super) struct Deadline {
 }
 
 impl Stage<Status> for Deadline {
-    async fn run(&self, mut request: Request<Body>, next: &impl Next<Status>) -> Reply<Status> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Status>) -> Reply<Status> {
         let now = Instant::now();
         let own = now + self.settings.default_deadline;
         let incoming = request.extensions().get::<Context>().map(|context| context.deadline);

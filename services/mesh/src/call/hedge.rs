@@ -89,20 +89,21 @@ impl Hedge {
     ) -> Reply<Status> {
         let began = Instant::now();
         let when = if repeatable { self.when(method, began, call.course.deadline) } else { None };
+        let mut request = call.request(previous);
+        let mut first = std::pin::pin!(next.go(&mut request));
         let reply = match when {
-            None => next.go(call.request(previous)).await,
-            Some(when) => {
-                let mut first = std::pin::pin!(next.go(call.request(previous)));
-                match tokio::time::timeout_at(when, first.as_mut()).await {
-                    Ok(reply) => reply,
-                    Err(_) if !self.budget.allows() => first.await,
-                    Err(_) => {
-                        let what = [KeyValue::new("rpc.method", method.path.trim_start_matches('/'))];
-                        self.telemetry.client_hedges.add(1, &what);
-                        either(first, std::pin::pin!(next.go(call.request(previous)))).await
-                    }
+            None => first.await,
+            Some(when) => match tokio::time::timeout_at(when, first.as_mut()).await {
+                Ok(reply) => reply,
+                Err(_) if !self.budget.allows() => first.await,
+                Err(_) => {
+                    let what = [KeyValue::new("rpc.method", method.path.trim_start_matches('/'))];
+                    self.telemetry.client_hedges.add(1, &what);
+                    let mut request = call.request(previous);
+                    // On the heap: rare, and as large as the first.
+                    either(first, Box::pin(next.go(&mut request))).await
                 }
-            }
+            },
         };
         if is_well(&reply) {
             self.answered(method, began.elapsed());

@@ -47,14 +47,14 @@ pub(super) struct Retry {
 }
 
 impl Stage<Status> for Retry {
-    async fn run(&self, request: Request<Body>, next: &impl Next<Status>) -> Reply<Status> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Status>) -> Reply<Status> {
         let method = trivet_proto::method(request.uri().path()).filter(|method| method.unary);
         let course = request.extensions().get::<Course>().cloned();
         let Some((method, course)) = method.zip(course) else { return next.go(request).await };
         let deadline = course.deadline;
-        let call = match Call::keep(course, request).await? {
+        let call = match Call::keep(course, std::mem::take(request)).await? {
             Kept::Whole(call) => call,
-            Kept::TooLong(request) => return next.go(request).await,
+            Kept::TooLong(mut request) => return next.go(&mut request).await,
         };
         let repeatable = is_repeatable(method, &call.message);
         let (mut attempt, mut unsent) = (1, 0);
@@ -128,12 +128,13 @@ enum Pushback {
 
 fn outcome(reply: &Reply<Status>) -> Outcome {
     match reply {
-        Ok(response) => match (code_of(response), pushback(response)) {
-            (Code::Ok, _) => Outcome::Well,
-            (Code::Unavailable, pushback) => Outcome::Unclear { pushback },
-            (Code::ResourceExhausted, pushback @ (Pushback::After(_) | Pushback::Never)) => {
-                Outcome::Unclear { pushback }
-            }
+        Ok(response) => match code_of(response) {
+            Code::Ok => Outcome::Well,
+            Code::Unavailable => Outcome::Unclear { pushback: pushback(response) },
+            Code::ResourceExhausted => match pushback(response) {
+                Pushback::None => Outcome::Refused,
+                pushback => Outcome::Unclear { pushback },
+            },
             _ => Outcome::Refused,
         },
         Err(status) => match reach(status) {

@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use crate::{
     Context, Telemetry,
     observe::{CALLER, Key, Label, Place, View},
-    serve::{REQUEST_ID, TENANT, passing_value},
+    serve::{REQUEST_ID, TENANT},
     stack::{Next, Reply, Stage},
     telemetry::{code_of, rpc, w3c},
 };
@@ -25,13 +25,13 @@ pub(super) struct Trace {
 }
 
 impl Stage<Status> for Trace {
-    async fn run(&self, mut request: Request<Body>, next: &impl Next<Status>) -> Reply<Status> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Status>) -> Reply<Status> {
         let method = trivet_proto::method(request.uri().path()).map_or("other", |method| method.path);
         let (mut span, mut watch) = (tracing::Span::none(), None);
         if let Some(caller) = &self.caller {
             request.headers_mut().insert(CALLER, caller.header.clone());
         }
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, body) = std::mem::take(request).into_parts();
         if let Some(context) = parts.extensions.get::<Context>() {
             let (opened, trace) = self.telemetry.client_span(self.peer, method.trim_start_matches('/'), &context.trace);
             span = opened;
@@ -42,16 +42,13 @@ impl Stage<Status> for Trace {
                 self.telemetry.observer.watch(parts.uri.path(), &place)
             });
             w3c::inject(&trace, &mut parts.headers);
-            for (name, value) in [
-                (REQUEST_ID, passing_value(&context.request_id)),
-                (TENANT, HeaderValue::from_str(context.tenant.as_str()).ok()),
-            ] {
-                if let Some(value) = value {
+            for (name, text) in [(REQUEST_ID, &*context.request_id), (TENANT, context.tenant.as_str())] {
+                if let Ok(value) = HeaderValue::from_str(text) {
                     parts.headers.insert(name, value);
                 }
             }
         }
-        let request = Request::from_parts(parts, body);
+        *request = Request::from_parts(parts, body);
         let began = std::time::Instant::now();
         let reply = next.go(request).instrument(span.clone()).await;
         let code = reply.as_ref().map_or_else(Status::code, code_of);

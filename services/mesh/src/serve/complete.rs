@@ -36,7 +36,7 @@ impl Call {
 }
 
 impl Stage<Infallible> for Complete {
-    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         let Some(call) = request.extensions().get().map(Call::of) else { return next.go(request).await };
         let Ok(reply) = AssertUnwindSafe(next.go(request)).catch_unwind().await else {
             let Call { method, request_id, trace_id } = &call;

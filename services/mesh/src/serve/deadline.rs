@@ -27,7 +27,7 @@ pub(crate) struct Deadline {
 }
 
 impl Stage<Infallible> for Deadline {
-    async fn run(&self, mut request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         let timeout = read(request.headers());
         let Some(context) = request.extensions_mut().get_mut::<Context>() else { return next.go(request).await };
         let timeout = match timeout {
@@ -39,7 +39,7 @@ impl Stage<Infallible> for Deadline {
         };
         let (deadline, request_id) = (Instant::now() + timeout, context.request_id.clone());
         context.deadline = deadline;
-        if context.remaining().is_zero() {
+        if deadline <= Instant::now() {
             let late = "the deadline had passed when the call came; nothing was begun";
             return Ok(refuse(&request_id, Refusal::new(Reason::DeadlineExceeded, late)));
         }

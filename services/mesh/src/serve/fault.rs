@@ -130,7 +130,7 @@ impl Faults {
 pub(crate) struct Inject(pub(crate) Faults);
 
 impl Stage<Infallible> for Inject {
-    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         if self.0.is_empty() {
             return next.go(request).await;
         }

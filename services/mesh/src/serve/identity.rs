@@ -216,33 +216,34 @@ impl Identity {
 }
 
 impl Stage<Infallible> for Identity {
-    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
-        let (mut request, body) = request.into_parts();
-        let Some(context) = request.extensions.get::<Context>() else {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+        let (mut head, body) = std::mem::take(request).into_parts();
+        let Some(context) = head.extensions.get::<Context>() else {
             // A stack in another order would let everybody in.
             return Ok(Status::internal("nobody knows which call this is").into_http());
         };
         let admitted = match self.0.mode {
-            IdentityMode::Off => operator(&request.headers),
-            _ => self.admit(&request, context).await,
+            IdentityMode::Off => operator(&head.headers),
+            _ => self.admit(&head, context).await,
         };
         // What cannot be read is refused whoever sends it, and an outage is no verdict.
         let denied = |refusal: &&Refusal| {
             matches!(refusal.reason().code(), tonic::Code::Unauthenticated | tonic::Code::PermissionDenied)
         };
         if let Some(refusal) = admitted.as_ref().err().filter(denied) {
-            self.note(request.uri.path(), context, refusal);
+            self.note(head.uri.path(), context, refusal);
         }
         match admitted {
             Ok((caller, tenant)) => {
                 let kind = kind(&caller);
-                if let Some(context) = request.extensions.get_mut::<Context>() {
+                if let Some(context) = head.extensions.get_mut::<Context>() {
                     (context.caller, context.tenant) = (caller, tenant);
                 }
                 // Handlers have no use for secrets.
-                request.headers.remove(AUTHORIZATION);
-                request.headers.remove(PROCESS);
-                let mut response = next.go(Request::from_parts(request, body)).await?;
+                head.headers.remove(AUTHORIZATION);
+                head.headers.remove(PROCESS);
+                *request = Request::from_parts(head, body);
+                let mut response = next.go(request).await?;
                 if let Some(kind) = kind {
                     response.extensions_mut().insert(kind);
                 }

@@ -50,7 +50,7 @@ const EXEMPT: [&str; 2] = ["/trivet.mesh.v1.StatusService/", "/trivet.mesh.v1.Ob
 pub(crate) struct Limit(Arc<Gate>);
 
 impl Stage<Infallible> for Limit {
-    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         let limited = |method: &&Method| method.unary && !EXEMPT.iter().any(|exempt| method.path.starts_with(exempt));
         let context = request.extensions().get::<Context>();
         let Some((context, method)) = context.and_then(|context| Some((context, context.method.filter(limited)?)))

@@ -26,7 +26,7 @@ impl Metrics {
 }
 
 impl Stage<Infallible> for Metrics {
-    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         // Only methods of the contract become a label: a caller cannot make new ones.
         let method = request.extensions().get::<Context>().and_then(|context| context.method);
         let method = method.map_or("other", |method| method.path);

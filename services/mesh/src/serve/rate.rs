@@ -44,7 +44,7 @@ impl Rate {
 }
 
 impl Stage<Infallible> for Rate {
-    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         let Some(context) = request.extensions().get::<Context>() else { return next.go(request).await };
         match self.check(&context.caller) {
             Ok(()) => next.go(request).await,

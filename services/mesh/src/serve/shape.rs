@@ -18,12 +18,15 @@ use crate::stack::{Next, Reply, Stage};
 pub(crate) struct Shape;
 
 impl Stage<Infallible> for Shape {
-    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         if let Some(status) = fault(request.method(), request.headers()) {
             return Ok(refused(status));
         }
-        let unary = trivet_proto::method(request.uri().path()).is_some_and(|method| method.unary);
-        next.go(if unary { request.map(|body| Body::new(OneMessage::new(body))) } else { request }).await
+        if trivet_proto::method(request.uri().path()).is_some_and(|method| method.unary) {
+            let body = std::mem::take(request.body_mut());
+            *request.body_mut() = Body::new(OneMessage::new(body));
+        }
+        next.go(request).await
     }
 }
 

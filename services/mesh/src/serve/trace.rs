@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tracing::Instrument as _;
@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use crate::{
     Caller, Clock, Context, Telemetry, Tenant, id,
     observe::{Key, Kind, Place, View},
-    serve::{Serving, passing_value},
+    serve::Serving,
     stack::{Next, Reply, Stage},
     telemetry::{code_of, rpc},
 };
@@ -36,7 +36,7 @@ impl Trace {
 }
 
 impl Stage<Infallible> for Trace {
-    async fn run(&self, mut request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         let (path, headers) = (request.uri().path(), request.headers());
         let method = trivet_proto::method(path);
         let request_id = request_id(headers, &self.clock);
@@ -65,7 +65,7 @@ impl Stage<Infallible> for Trace {
             }
             watch.end(code);
         }
-        if let Some(value) = passing_value(&request_id) {
+        if let Ok(value) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
         Ok(response)
@@ -85,8 +85,6 @@ fn request_id(headers: &HeaderMap, clock: &Clock) -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn check(given: &[u8], echoed: bool) {

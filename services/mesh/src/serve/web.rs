@@ -71,7 +71,7 @@ impl Web {
 }
 
 impl Stage<Infallible> for Web {
-    async fn run(&self, request: Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+    async fn run(&self, request: &mut Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
         let headers = request.headers();
         // A page may send a simple POST without asking first, and would only not be shown what came of it.
         if let Some(foreign) = headers.get_all(ORIGIN).iter().find(|origin| !self.origins.contains(origin)) {
@@ -87,8 +87,9 @@ impl Stage<Infallible> for Web {
         match shape::web_fault(request.method(), headers) {
             Some(status) if !asks_first => Ok(shape::refused(status)),
             _ => {
-                let rest = service_fn(|request| next.go(request));
-                self.cors.layer(GrpcWebLayer::new().layer(rest)).oneshot(request).await
+                let rest = service_fn(|mut request| async move { next.go(&mut request).await });
+                // On the heap, so that calls that come from no page are no larger for it.
+                Box::pin(self.cors.layer(GrpcWebLayer::new().layer(rest)).oneshot(std::mem::take(request))).await
             }
         }
     }

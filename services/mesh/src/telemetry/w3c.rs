@@ -1,10 +1,8 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): the place of a call or an event in a trace, as a header and
 //! as an attribute of events have it.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
-
-use crate::serve::passing_value;
 
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
@@ -36,12 +34,11 @@ pub(crate) fn parse(traceparent: &str) -> Option<SpanContext> {
 /// Says where in a trace a call is that goes out.
 pub(crate) fn inject(trace: &SpanContext, headers: &mut HeaderMap) {
     let Some(traceparent) = traceparent(trace) else { return };
-    if let Some(value) = passing_value(&traceparent) {
-        headers.insert(TRACEPARENT, value);
-    }
-    let state = trace.trace_state().header();
-    if let Some(value) = passing_value(&state).filter(|_| !state.is_empty()) {
-        headers.insert(TRACESTATE, value);
+    let tracestate = trace.trace_state().header();
+    for (name, text) in [(TRACEPARENT, traceparent), (TRACESTATE, tracestate)] {
+        if let Some(value) = HeaderValue::try_from(text).ok().filter(|value| !value.is_empty()) {
+            headers.insert(name, value);
+        }
     }
 }
 
