@@ -13,6 +13,7 @@ mod databases;
 mod harness;
 
 mod accounts;
+mod apart;
 mod api_keys;
 mod audit;
 mod availability;

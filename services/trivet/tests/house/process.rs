@@ -1,6 +1,11 @@
 //! The built binary, as the one who runs it sees it.
 
-use std::{collections::HashMap, net::SocketAddr, process::Stdio, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, TcpListener},
+    process::Stdio,
+    time::Duration,
+};
 
 use mesh::{CallSettings, Peer, Target, Telemetry};
 use tokio::{
@@ -44,6 +49,14 @@ pub(crate) fn binary(arguments: &[&str], settings: &[(String, String)]) -> Comma
 
 /// A NATS that is nowhere: for a role that runs apart and is not listened to.
 const NO_NATS: (&str, &str) = ("events.nats_url", "nats://127.0.0.1:9");
+
+/// Ports that were free a moment ago, and that the system gives to nobody who asks for any.
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
+    const ORDINARY: std::ops::Range<u16> = 12_000..30_000;
+    let first = ORDINARY.start + u16::try_from(std::process::id() % u32::from(ORDINARY.end - ORDINARY.start)).unwrap();
+    let ports = (first..ORDINARY.end).chain(ORDINARY.start..first);
+    ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(count).collect()
+}
 
 fn on_free_ports(databases: &Databases, further: &[(&str, &str)]) -> Vec<(String, String)> {
     let keys = ["server.admin_port", "account.port", "product.port", "billing.port"];

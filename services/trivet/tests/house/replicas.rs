@@ -2,7 +2,7 @@
 //! no call fails that may be sent again, and no money moves twice.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,6 +24,7 @@ use trivet_proto::{
 
 use crate::{
     harness::{Databases, House, config, eventually, order},
+    process::free_ports,
     way::Way,
 };
 
@@ -116,14 +117,6 @@ async fn with_one_of_two_replicas_in_trouble_no_call_fails_and_no_money_moves_tw
     one.running.drain(std::future::pending()).await;
     other.end().await;
     databases.done().await;
-}
-
-/// Ports that were free a moment ago, and that the system gives to nobody who asks for any.
-fn free_ports(count: usize) -> Vec<u16> {
-    const ORDINARY: std::ops::Range<u16> = 12_000..30_000;
-    let first = ORDINARY.start + u16::try_from(std::process::id() % u32::from(ORDINARY.end - ORDINARY.start)).unwrap();
-    let ports = (first..ORDINARY.end).chain(ORDINARY.start..first);
-    ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(count).collect()
 }
 
 /// The settings of two houses on fixed ports, whose services know each other's both.
