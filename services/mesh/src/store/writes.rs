@@ -2,7 +2,9 @@
 //! statement (data-modifying `with` queries), which is one way to the server and back for all of them; on SQLite, where
 //! there is no way to go, they run one after the other.
 //!
-//! Each part writes as many rows as it was given, or nothing is written at all. No part sees what another one wrote.
+//! Each part writes as many rows as it was given, or the transaction is not to be committed, which then is all that SQLite
+//! undoes: to undo a statement by itself it would write each page that the statement changes into a file first. No part sees
+//! what another one wrote.
 
 use sea_orm::{ConnectionTrait, DbBackend, Value};
 
@@ -52,8 +54,9 @@ impl Writes {
         Ok(Self { backend, parts: Vec::new(), values, guard: Some(guard) })
     }
 
-    /// Adds a statement that writes each of these rows: it is given their columns' names and the table to select them
-    /// from, which is called `k`. Where fewer rows are written, `short` says why. Without rows nothing is added.
+    /// Adds a statement that writes each of these rows, an `insert` or `update`: it is given their columns' names and the
+    /// table to select them from, which is called `k`. Where fewer rows are written, `short` says why. Without rows nothing
+    /// is added.
     pub fn add<const WIDTH: usize>(
         &mut self,
         rows: Rows<WIDTH>,
@@ -72,7 +75,7 @@ impl Writes {
             };
             vec![(text, Vec::new())]
         } else {
-            rows.pieces("k")?.into_iter().map(|(table, values)| (text(&names, &table), values)).collect()
+            rows.pieces("k")?.into_iter().map(|(table, values)| (or_fail(&text(&names, &table)), values)).collect()
         };
         self.parts.push(Part { statements, rows: count, short });
         Ok(())
@@ -88,7 +91,7 @@ impl Writes {
         })
     }
 
-    /// Writes it all. Where a part wrote less than it should have, the transaction is not to be committed.
+    /// Writes it all. Where that fails or a part wrote less than it should have, the transaction is not to be committed.
     pub async fn run(self, transaction: &Transaction) -> Result<(), StoreError> {
         if self.backend == DbBackend::Postgres && !self.parts.is_empty() {
             let counts = self.counts(transaction, "").await?;
@@ -141,6 +144,14 @@ impl Writes {
     }
 }
 
+/// The statement as one that SQLite leaves half done where it fails, since its transaction is undone then.
+fn or_fail(text: &str) -> String {
+    match text.split_once(' ') {
+        Some((verb, rest)) => format!("{verb} or fail {rest}"),
+        None => text.to_owned(),
+    }
+}
+
 /// The name of a part.
 fn part(place: usize) -> String {
     format!("part{place}")
@@ -154,5 +165,50 @@ fn count(name: &str) -> String {
 impl Part {
     fn wrote(self, written: u64) -> Result<(), StoreError> {
         if usize::try_from(written) == Ok(self.rows) { Ok(()) } else { Err(self.short) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicI64, Ordering},
+        },
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{
+        Context, Tenant,
+        store::{Kind, Location, Store, count},
+    };
+
+    const WRITTEN: &str = "select count(*) from numbers where n >= 10";
+
+    #[tokio::test]
+    async fn a_statement_that_fails_half_way_is_undone_with_its_transaction_and_not_by_itself() {
+        let store = Store::open(Location::Memory).await.unwrap();
+        let table = "create table numbers (n integer check (n <> 13)); insert into numbers values (2), (3), (4)";
+        store.reader().execute_unprepared(table).await.unwrap();
+        let context = Context::own(Tenant::default_tenant(), Duration::from_mins(1));
+        for text in ["insert into numbers (n) select n + 10 from", "update numbers set n = k.n + 10 from"] {
+            let found = Arc::new(AtomicI64::new(0));
+            let ended = store.unit(&context).run((text, found.clone()), |(text, found), transaction| {
+                Box::pin(async move {
+                    let rows = Rows::new([("n", Kind::Number)], [2_i64, 3, 4].map(|number| [number.into()]));
+                    let same = if text.starts_with("update") { "where numbers.n = k.n" } else { "" };
+                    let mut writes = Writes::new(transaction);
+                    writes.add(rows, StoreError::Impossible("short"), |_, rows| format!("{text} {rows} {same}"))?;
+                    let written = writes.run(transaction).await;
+                    found.store(count(transaction, WRITTEN, []).await?, Ordering::Relaxed);
+                    written
+                })
+            });
+            assert!(matches!(ended.await, Err(StoreError::Statement(_))), "{text}");
+            assert_eq!(found.load(Ordering::Relaxed), 1, "what came before the row that failed: {text}");
+            assert_eq!(count(store.reader(), WRITTEN, []).await.unwrap(), 0, "{text}");
+        }
+        store.close().await.unwrap();
     }
 }
