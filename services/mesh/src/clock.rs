@@ -11,6 +11,9 @@ use std::{
 use tokio::sync::watch;
 use uuid::{ContextV7, Timestamp, Uuid};
 
+/// Who waits for a time of day looks this often: the machine's clock may be set meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A point in time: microseconds since 1970-01-01T00:00:00Z, as the store keeps it and as finely as PostgreSQL could.
 #[derive(
     Clone,
@@ -121,6 +124,21 @@ impl Clock {
     /// Changes whenever a held clock is moved; of a running clock never. Who waits for a time of day waits for this, too.
     pub fn moved(&self) -> watch::Receiver<()> {
         self.0.moved.subscribe()
+    }
+
+    /// Waits until it is this time.
+    pub(crate) async fn reach(&self, time: Time) {
+        let mut moved = self.moved();
+        loop {
+            let left = time.since(self.now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left.min(LOOK)) => {}
+                Ok(()) = moved.changed() => {}
+            }
+        }
     }
 
     /// 256 bits that nobody can guess, for a secret: from the generator that the system seeds. Never held, not even by a

@@ -3,6 +3,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use crate::Time;
+
 /// What a process that has all roles is called, where one that has one is called after it.
 pub(crate) const WHOLE: &str = "trivet";
 
@@ -101,8 +103,17 @@ impl fmt::Debug for SpiffeId {
 pub struct Transport {
     /// Whether nobody on the way could listen.
     pub encrypted: bool,
-    /// Whom the certificate names that the caller showed on this connection; `None` where none was shown.
-    pub peer: Option<SpiffeId>,
+    /// What the certificate says that the caller showed on this connection; `None` where none was shown.
+    pub peer: Option<Certified>,
+}
+
+/// Who showed a good certificate. Its connection may live longer than that is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    /// Whom it names.
+    pub id: SpiffeId,
+    /// From when on it is not good any more.
+    pub until: Time,
 }
 
 #[cfg(test)]

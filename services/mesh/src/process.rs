@@ -248,7 +248,7 @@ impl Bound {
             events.add(name, &store, std::mem::take(&mut services.handlers));
             let routes = with_health_and_reflection(services, &life)?;
             let default_deadline = Duration::from_millis(plan.server.deadline_ms);
-            let identity = Identity::new(&known, parts.peers.find("account"), &telemetry);
+            let identity = Identity::new(&known, &parts);
             let (faults, origins, rate) = (faults.clone(), origins.clone(), rate.clone());
             let serving = Serving { role: name, telemetry, clock, default_deadline, faults, origins, identity, rate };
             let (stack, tls) = (serve::stack(&serving, routes), tls.clone());

@@ -29,7 +29,12 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{Clock, Telemetry, chain, config::Faults, identity::Transport, socket::Socket};
+use crate::{
+    Clock, Telemetry, Time, chain,
+    config::Faults,
+    identity::{Certified, Transport},
+    socket::Socket,
+};
 
 use files::Files;
 use leaf::Leaf;
@@ -216,8 +221,13 @@ impl Tls {
         let shown = connection.peer_certificates().and_then(<[_]>::first);
         let leaf = shown.map(|shown| Leaf::read(shown, &self.0.settings.trust_domain.as_str().into()));
         let leaf = leaf.transpose().map_err(|fault| Refused::Certificate(fault.into()))?;
-        let transport = Transport { encrypted: true, peer: leaf.map(|leaf| leaf.id) };
+        let transport = Transport { encrypted: true, peer: leaf.map(Certified::from) };
         Ok((Socket::encrypted(stream), transport))
+    }
+
+    /// How long it is until then.
+    pub(crate) fn left(&self, until: Time) -> Duration {
+        until.since(self.0.clock.now())
     }
 
     /// Counts a connection that was not taken.

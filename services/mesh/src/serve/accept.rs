@@ -75,6 +75,8 @@ pub(crate) struct Ending {
 pub(crate) struct Limits {
     /// How old it gets, give or take a tenth; `None`: as old as it likes.
     age: Option<Duration>,
+    /// How long the certificate that was shown on it is still good; `None`: there is none.
+    lapse: Option<Duration>,
     /// How long calls may take that are under way when it is too old.
     grace: Duration,
     /// What it may speak.
@@ -93,16 +95,25 @@ impl Limits {
     pub(crate) fn of(settings: &ServerSettings, origins: &Origins) -> Self {
         let age = (settings.connection_age_ms > 0).then(|| Duration::from_millis(settings.connection_age_ms));
         let spoken = if origins.is_empty() { Spoken::Http2 } else { Spoken::Http1Too };
-        Self { age, grace: Duration::from_millis(settings.grace_ms), spoken }
+        Self { age, lapse: None, grace: Duration::from_millis(settings.grace_ms), spoken }
     }
 
     /// Waits until a connection that is opened now is too old.
     async fn too_old(self) {
-        match self.age {
-            // Not all of those that were opened together at once.
-            Some(age) => tokio::time::sleep(age * rand::random_range(90..=110_u32) / 100).await,
+        match self.life() {
+            Some(age) => tokio::time::sleep(age).await,
             None => std::future::pending().await,
         }
+    }
+
+    /// How old it may get.
+    fn life(self) -> Option<Duration> {
+        // Not all of those that were opened together at once.
+        let age = self.age.map(|age| age * rand::random_range(90..=110_u32) / 100);
+        // Early enough that who has a new certificate shows it before a call is refused for the old one, and so late that a
+        // stream hears why it ends.
+        let lapse = self.lapse.map(|left| left.saturating_sub((left / 10).min(self.grace / 2)));
+        age.into_iter().chain(lapse).min()
     }
 }
 
@@ -129,12 +140,17 @@ where
                     let _place = place;
                     let until = Instant::now() + HANDSHAKE;
                     let opened = tokio::select! {
-                        opened = open(socket, tls, limits.spoken, until) => opened,
+                        opened = open(socket, tls.as_ref(), limits.spoken, until) => opened,
                         // Who has asked for nothing yet loses nothing.
                         () = ended.drain.cancelled() => return,
                     };
                     match opened {
-                        Ok(socket) => connection((socket, peer, until), service, limits, ended).await,
+                        Ok((socket, transport)) => {
+                            let certified = tls.zip(transport.peer.as_ref());
+                            let lapse = certified.map(|(tls, certified)| tls.left(certified.until));
+                            let limits = Limits { lapse, ..limits };
+                            connection(((socket, transport), peer, until), service, limits, ended).await;
+                        }
                         Err(why) => debug!("The connection from {peer} was not taken: {why}"),
                     }
                 });
@@ -150,7 +166,7 @@ where
 /// A socket that requests can come over, and what it says of its other end.
 async fn open(
     socket: TcpStream,
-    tls: Option<Tls>,
+    tls: Option<&Tls>,
     spoken: Spoken,
     until: Instant,
 ) -> Result<(Socket, Transport), Refused> {
@@ -242,5 +258,24 @@ fn settings(spoken: Spoken) -> auto::Builder<TokioExecutor> {
     match spoken {
         Spoken::Http2 => settings.http2_only(),
         Spoken::Http1Too => web::with_http1(settings, HANDSHAKE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_too_old_before_its_certificate_is_and_its_calls_may_end_after_that() {
+        let limits = |age: Option<u64>, lapse: Option<u64>| {
+            let seconds = |number: Option<u64>| number.map(Duration::from_secs);
+            let (age, lapse, grace) = (seconds(age), seconds(lapse), Duration::from_secs(20));
+            Limits { age, lapse, grace, spoken: Spoken::Http2 }.life().map(|life| life.as_secs())
+        };
+        assert_eq!(limits(None, None), None);
+        assert_eq!(limits(None, Some(3_600)), Some(3_590));
+        assert_eq!(limits(None, Some(10)), Some(9));
+        assert_eq!(limits(Some(1_800), Some(0)), Some(0));
+        assert!(limits(Some(1_800), Some(3_600)).is_some_and(|life| (1_620..=1_980).contains(&life)));
     }
 }

@@ -6,12 +6,13 @@
 //! several. Where identities are off, everybody is an operator.
 
 mod keys;
+mod lapse;
 mod settings;
 
 use std::{convert::Infallible, num::NonZeroU32, sync::Arc};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use http::{HeaderMap, HeaderValue, Request, header::AUTHORIZATION, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, header::AUTHORIZATION};
 use opentelemetry::{KeyValue, metrics::Counter};
 use subtle::ConstantTimeEq as _;
 use tonic::{Status, body::Body};
@@ -19,13 +20,14 @@ use tracing::{info, warn};
 
 use super::allow::{Needed, Rights, needed};
 use crate::{
-    Caller, Context, Fields, Peer, Reason, Refusal, Telemetry, Tenant, TlsSettings,
-    identity::{SpiffeId, Transport, WHOLE},
+    Caller, Clock, Context, Fields, Parts, Reason, Refusal, Tenant, Time, TlsSettings,
+    identity::{Certified, Transport, WHOLE},
     observe::Kind,
     serve::complete::refuse,
     stack::{Next, Reply, Stage},
 };
 use keys::{Keys, refused};
+use lapse::{Lapse, expired};
 use settings::Workloads;
 pub use settings::{IdentityMode, IdentitySettings};
 
@@ -48,6 +50,7 @@ struct Inner {
     workloads: Workloads,
     keys: Option<Keys>,
     word: Option<ProcessWord>,
+    clock: Clock,
     denied: Counter<u64>,
     said: DefaultDirectRateLimiter,
 }
@@ -95,13 +98,31 @@ pub(super) enum Tenants {
 }
 
 /// A caller, as far as it is known.
-struct Identified {
+struct Identified<'r> {
     caller: Caller,
     rights: Rights,
     tenants: Tenants,
+    credential: Credential<'r>,
 }
 
-impl Identified {
+/// What a caller is known by.
+enum Credential<'r> {
+    /// What does not end before the process does.
+    Lasting,
+    /// The secret of an API key.
+    Key(&'r str),
+    /// A certificate that is good until this time.
+    Certificate(Time),
+}
+
+/// Who makes a call, for whom, and what ends it before its time if it is one that may go on for long.
+struct Admitted {
+    caller: Caller,
+    tenant: Tenant,
+    lapse: Option<Lapse>,
+}
+
+impl Identified<'_> {
     /// For which tenant it calls, and whether it may.
     fn judge(&self, path: &str, named: Option<Tenant>) -> (Tenant, Result<(), Refusal>) {
         let refuse = |message: String| Refusal::new(Reason::NotAllowed, message).with("caller", &self.caller);
@@ -125,46 +146,55 @@ impl Identified {
 }
 
 impl Identity {
-    /// Identities as they are known; API keys by `account`, where it is known where that is.
-    pub(crate) fn new(known: &Known<'_>, account: Option<Peer>, telemetry: &Telemetry) -> Self {
+    /// Identities as they are known to a role; API keys by account, where it is known where that is.
+    pub(crate) fn new(known: &Known<'_>, role: &Parts) -> Self {
         Self(Arc::new(Inner {
             mode: known.settings.mode(known.tls.on()),
             house: known.tls.prefix(),
             workloads: known.settings.workloads(&mut Vec::new()),
-            keys: account.map(Keys::new),
+            keys: role.peers.find("account").map(|account| Keys::new(account, &role.background)),
             word: known.word.clone(),
-            denied: telemetry.meter().u64_counter("trivet.server.denied").build(),
+            clock: role.clock.clone(),
+            denied: role.telemetry.meter().u64_counter("trivet.server.denied").build(),
             said: RateLimiter::direct(Quota::per_second(SAID)),
         }))
     }
 
     /// Who makes a call, and for whom; or why it is not to be made. Where the mode is to audit, what somebody may not do
     /// is done all the same, as the one who they are; and who is nobody is an operator.
-    async fn admit(&self, request: &Parts, context: &Context) -> Result<(Caller, Tenant), Refusal> {
+    async fn admit(&self, request: &http::request::Parts, context: &Context) -> Result<Admitted, Refusal> {
         let path = request.uri.path();
         if needed(path) == Needed::Nothing {
-            return Ok((context.caller.clone(), context.tenant.clone()));
+            let (caller, tenant) = (context.caller.clone(), context.tenant.clone());
+            return Ok(Admitted { caller, tenant, lapse: None });
         }
         let named = named_tenant(&request.headers)?;
         let audits = self.0.mode == IdentityMode::Audit;
         let who = match self.identify(request, context).await.and_then(|who| who.ok_or_else(missing)) {
             Ok(who) => who,
             Err(refusal) if audits && refusal.reason().code() == tonic::Code::Unauthenticated => {
-                self.note(path, context, &refusal);
-                Identified { caller: Caller::Operator, rights: Rights::All, tenants: Tenants::Any }
+                self.note(context, &refusal);
+                let (rights, tenants) = (Rights::All, Tenants::Any);
+                Identified { caller: Caller::Operator, rights, tenants, credential: Credential::Lasting }
             }
             Err(refusal) => return Err(refusal),
         };
         let (tenant, verdict) = who.judge(path, named);
         match verdict {
-            Err(refusal) if audits => self.note(path, context, &refusal),
+            Err(refusal) if audits => self.note(context, &refusal),
             verdict => verdict?,
         }
-        Ok((who.caller, tenant))
+        let short = context.method.is_some_and(|method| method.unary);
+        let lapse = if short { None } else { self.lapse(context, &who.credential) };
+        Ok(Admitted { caller: who.caller, tenant, lapse })
     }
 
     /// Who makes a call; `None` where it comes without any credential.
-    async fn identify(&self, request: &Parts, context: &Context) -> Result<Option<Identified>, Refusal> {
+    async fn identify<'r>(
+        &self,
+        request: &'r http::request::Parts,
+        context: &Context,
+    ) -> Result<Option<Identified<'r>>, Refusal> {
         if let Some(secret) = bearer(&request.headers)? {
             let keys = self.0.keys.as_ref().ok_or_else(|| refused("API keys are not taken here", "UNKNOWN"))?;
             let holder = keys.holder(context, secret).await?;
@@ -172,32 +202,37 @@ impl Identity {
                 caller: Caller::Key(holder.key_id.clone()),
                 rights: Rights::Scopes(holder.scopes.clone()),
                 tenants: Tenants::One(holder.tenant.clone()),
+                credential: Credential::Key(secret),
             }));
         }
-        if let Some(id) = request.extensions.get::<Transport>().and_then(|transport| transport.peer.as_ref()) {
-            return Ok(Some(self.workload(id)));
+        if let Some(peer) = request.extensions.get::<Transport>().and_then(|transport| transport.peer.as_ref()) {
+            // A connection may live longer than the certificate that was shown when it was opened.
+            return if self.0.clock.now() < peer.until { Ok(Some(self.workload(peer))) } else { Err(expired()) };
         }
-        let itself = Identified { caller: Caller::Itself, rights: Rights::House(WHOLE), tenants: Tenants::Any };
+        let (rights, tenants, credential) = (Rights::House(WHOLE), Tenants::Any, Credential::Lasting);
+        let itself = Identified { caller: Caller::Itself, rights, tenants, credential };
         Ok(self.0.word.as_ref().is_some_and(|word| word.is_in(&request.headers)).then_some(itself))
     }
 
-    fn workload(&self, id: &SpiffeId) -> Identified {
+    fn workload(&self, Certified { id, until }: &Certified) -> Identified<'static> {
+        let credential = Credential::Certificate(*until);
         if let Some(service) = id.as_str().strip_prefix(&*self.0.house).and_then(Rights::of_house) {
             return Identified {
                 caller: Caller::Service(service),
                 rights: Rights::House(service),
                 tenants: Tenants::Any,
+                credential,
             };
         }
         // Whom nothing is said of may do nothing.
         let nothing = || (Rights::Scopes(Vec::new()), Tenants::One(Tenant::default_tenant()));
         let (rights, tenants) = self.0.workloads.get(id).cloned().unwrap_or_else(nothing);
-        Identified { caller: Caller::Workload(id.clone()), rights, tenants }
+        Identified { caller: Caller::Workload(id.clone()), rights, tenants, credential }
     }
 
     /// Says and counts that a call is, or would be, refused.
-    fn note(&self, path: &str, context: &Context, refusal: &Refusal) {
-        let method = trivet_proto::method(path).map_or("other", |method| method.path.trim_start_matches('/'));
+    fn note(&self, context: &Context, refusal: &Refusal) {
+        let method = context.method.map_or("other", |method| method.path.trim_start_matches('/'));
         let audit = self.0.mode == IdentityMode::Audit;
         let reason = refusal.reason().name();
         let mode = if audit { "audit" } else { "enforce" };
@@ -231,10 +266,10 @@ impl Stage<Infallible> for Identity {
             matches!(refusal.reason().code(), tonic::Code::Unauthenticated | tonic::Code::PermissionDenied)
         };
         if let Some(refusal) = admitted.as_ref().err().filter(denied) {
-            self.note(head.uri.path(), context, refusal);
+            self.note(context, refusal);
         }
         match admitted {
-            Ok((caller, tenant)) => {
+            Ok(Admitted { caller, tenant, lapse }) => {
                 let kind = kind(&caller);
                 if let Some(context) = head.extensions.get_mut::<Context>() {
                     (context.caller, context.tenant) = (caller, tenant);
@@ -243,7 +278,11 @@ impl Stage<Infallible> for Identity {
                 head.headers.remove(AUTHORIZATION);
                 head.headers.remove(PROCESS);
                 *request = Request::from_parts(head, body);
-                let mut response = next.go(request).await?;
+                let mut response = match lapse {
+                    None => next.go(request).await?,
+                    // On the heap, where it is no part of the way of all the others.
+                    Some(lapse) => Box::pin(lapse::until(lapse, request, next)).await?,
+                };
                 if let Some(kind) = kind {
                     response.extensions_mut().insert(kind);
                 }
@@ -272,8 +311,9 @@ fn kind(caller: &Caller) -> Option<Kind> {
 }
 
 /// Anybody, for the tenant that is named.
-fn operator(headers: &HeaderMap) -> Result<(Caller, Tenant), Refusal> {
-    named_tenant(headers).map(|named| (Caller::Operator, named.unwrap_or_else(Tenant::default_tenant)))
+fn operator(headers: &HeaderMap) -> Result<Admitted, Refusal> {
+    let tenant = named_tenant(headers)?.unwrap_or_else(Tenant::default_tenant);
+    Ok(Admitted { caller: Caller::Operator, tenant, lapse: None })
 }
 
 /// The tenant that the caller names, if it names one.

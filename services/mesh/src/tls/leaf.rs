@@ -1,7 +1,7 @@
 //! What a certificate says of the one who shows it, by the rules of X.509-SVID
 //! (<https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md>). Whether a CA of ours signed it is for webpki to say.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rustls::{CertificateError, OtherError, pki_types::CertificateDer};
 use x509_parser::{
@@ -12,7 +12,7 @@ use x509_parser::{
 
 use crate::{
     Time,
-    identity::{SpiffeFault, SpiffeId},
+    identity::{Certified, SpiffeFault, SpiffeId},
 };
 
 /// What is read out of a certificate.
@@ -23,6 +23,13 @@ pub(super) struct Leaf {
     /// When it begins and ends to be good.
     pub(super) not_before: Time,
     pub(super) not_after: Time,
+}
+
+impl From<Leaf> for Certified {
+    fn from(Leaf { id, not_after, .. }: Leaf) -> Self {
+        // The last second counts (RFC 5280, section 4.1.2.5).
+        Self { id, until: not_after.plus(Duration::from_secs(1)) }
+    }
 }
 
 /// Why a certificate names nobody that we know, whoever signed it.

@@ -19,7 +19,7 @@ use trivet_proto::account::v1::account_service_client::AccountServiceClient;
 
 use crate::{
     hops::check_availability,
-    house::{get, house, in_time, plan, plan_of, start, telemetry},
+    house::{eventually, get, house, in_time, plan, plan_of, start, telemetry},
     line::{Line, outcome},
     papers::{Authority, Folder, Paper, bundle, stranger},
     raw::Raw,
@@ -64,8 +64,9 @@ impl Secured {
     }
 
     /// Whom the handlers saw, one after the other.
-    fn seen(&self) -> Vec<Transport> {
-        self.stub.seen().into_iter().map(|seen| seen.transport.unwrap()).collect()
+    fn seen(&self) -> Vec<(bool, Option<SpiffeId>)> {
+        let of = |Transport { encrypted, peer }: Transport| (encrypted, peer.map(|certified| certified.id));
+        self.stub.seen().into_iter().map(|seen| of(seen.transport.unwrap())).collect()
     }
 }
 
@@ -97,8 +98,8 @@ pub(crate) async fn ask(address: SocketAddr, client: &Arc<ClientConfig>) -> Resu
     answer.map(|answer| answer.told()).map_err(|error| error.to_string())
 }
 
-fn encrypted(peer: Option<&str>) -> Transport {
-    Transport { encrypted: true, peer: peer.map(|id| id.parse::<SpiffeId>().unwrap()) }
+fn encrypted(peer: Option<&str>) -> (bool, Option<SpiffeId>) {
+    (true, peer.map(|id| id.parse().unwrap()))
 }
 
 #[tokio::test]
@@ -237,6 +238,21 @@ async fn who_speaks_plaintext_is_cut_off_and_who_says_nothing_within_five_second
     assert!((4..15).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     assert_eq!(secured.refused("late"), 2);
     assert_eq!(ask(address, &secured.client(None)).await.unwrap(), "Ok");
+}
+
+#[tokio::test]
+async fn a_connection_is_ended_with_the_certificate_that_was_shown_on_it_however_old_it_might_get() {
+    let secured = Secured::new().await;
+    let brief = secured.authority.issue(&["spiffe://trivet.local/operator"], |params| {
+        params.not_after = OffsetDateTime::now_utc() + time::Duration::seconds(2);
+    });
+    let client = secured.client(Some(&brief));
+    let line = Line::over(handshake(secured.address(), &client).await.unwrap(), secured.address()).await.unwrap();
+    let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+    let body = crate::line::frame(&get("ada"));
+    let call = async || line.send(&http::Method::POST, crate::line::GET_ACCOUNT, &headers, body.clone()).await;
+    assert_eq!(call().await.unwrap().told(), "Ok");
+    eventually("the end of the connection", async || call().await.is_err()).await;
 }
 
 /// An account service whose process is called so, at a time, and the CA of its certificate.

@@ -1,9 +1,11 @@
 //! Who may call what: certificates, API keys, and nobody, over TLS and without it.
 
 mod matrix;
+mod streams;
 
 use std::time::{Duration, Instant};
 
+use mesh::{Clock, Time};
 use tempfile::TempDir;
 use tonic::{Request, Status, transport::Channel};
 use tonic_types::StatusExt as _;
@@ -43,10 +45,15 @@ struct Guarded {
 
 impl Guarded {
     async fn with(further: &[(&str, &str)]) -> Self {
+        Self::by_clock(Clock::system(), further).await
+    }
+
+    async fn by_clock(clock: Clock, further: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         certs(folder.path(), &NAMES).await.unwrap();
         let databases = Databases::sqlite();
-        let house = House::start(guarded_settings(&databases, &folder, further), &RoleName::ALL).await;
+        let settings = guarded_settings(&databases, &folder, further);
+        let house = House::start_by(clock, settings, &RoleName::ALL).await;
         let guarded = Self { house, folder, databases };
         for tenant_id in ["acme", "beta"] {
             let request = CreateTenantRequest {
@@ -71,15 +78,24 @@ impl Guarded {
 
     /// A new key of a tenant: its id, and its secret.
     async fn key(&self, tenant: &str, scopes: &[&str]) -> (String, String) {
+        self.key_until(tenant, scopes, None).await
+    }
+
+    async fn key_until(&self, tenant: &str, scopes: &[&str], expire_time: Option<Time>) -> (String, String) {
         let request = CreateApiKeyRequest {
             request_id: format!("{tenant}-{}", scopes.join("-")),
             display_name: "Checkout".to_owned(),
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-            expire_time: None,
+            expire_time: expire_time.map(Time::to_wire),
         };
         let made = ApiKeyServiceClient::new(self.by("account", "operator")).create_api_key(of(tenant, request)).await;
         let made = made.unwrap().into_inner();
         (made.key.unwrap().key_id, made.secret)
+    }
+
+    async fn revoke(&self, tenant: &str, key_id: String) {
+        let revoke = of(tenant, RevokeApiKeyRequest { key_id });
+        ApiKeyServiceClient::new(self.by("account", "operator")).revoke_api_key(revoke).await.unwrap();
     }
 
     async fn end(self) {
@@ -205,8 +221,7 @@ async fn a_revoked_key_is_refused_everywhere_within_five_seconds() {
     let guarded = Guarded::with(&[]).await;
     let (key_id, secret) = guarded.key("acme", &["billing.read"]).await;
     assert_eq!(reason(&wallet(&guarded, &secret).await.unwrap_err()), "WALLET_NOT_FOUND");
-    let revoke = of("acme", RevokeApiKeyRequest { key_id });
-    ApiKeyServiceClient::new(guarded.by("account", "operator")).revoke_api_key(revoke).await.unwrap();
+    guarded.revoke("acme", key_id).await;
     let revoked = Instant::now();
     eventually("the key is refused", async || {
         let refused = wallet(&guarded, &secret).await.unwrap_err();

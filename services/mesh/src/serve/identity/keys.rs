@@ -1,17 +1,24 @@
 //! API keys: whose they are is asked of account, and known for a few seconds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use moka::future::Cache;
 use sha2::{Digest as _, Sha256};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, MissedTickBehavior},
+};
 use tonic::Status;
 use trivet_proto::account::v1::{
     AuthenticateApiKeyRequest, AuthenticateApiKeyResponse, api_key_service_client::ApiKeyServiceClient,
 };
 
 use super::super::allow::Scope;
-use crate::{Caller, Context, Peer, Reason, Refusal, StoreError, Tenant, unanswered};
+use crate::{Background, Caller, Context, Peer, Reason, Refusal, StoreError, Tenant, call::lock, unanswered};
 
 /// How long an answer counts. With [`PATIENCE`] it is less than the five seconds after which a revoked key is refused
 /// everywhere.
@@ -36,10 +43,16 @@ pub(super) struct Keys {
     /// By the secret's SHA-256: secrets are nowhere.
     known: Cache<[u8; 32], Answer>,
     places: Arc<Semaphore>,
+    /// Those that streams were begun with, and no more of them than streams. By the hash, too.
+    followed: Arc<Mutex<HashMap<[u8; 32], End>>>,
+    background: Background,
 }
 
 /// What account says of a secret: whose it is, or why it is not let in.
 type Answer = Result<Arc<Holder>, Invalid>;
+
+/// Why a key that was good is no more, once that is so.
+type End = watch::Sender<Option<Invalid>>;
 
 /// Whose a key is, and what it may do.
 #[derive(Debug)]
@@ -58,9 +71,14 @@ struct Invalid {
 
 impl Keys {
     /// Keys that this service knows of.
-    pub(super) fn new(account: Peer) -> Self {
-        let known = Cache::builder().max_capacity(ENTRIES).time_to_live(KNOWN).build();
-        Self { account: ApiKeyServiceClient::new(account), known, places: Arc::new(Semaphore::new(ASKED)) }
+    pub(super) fn new(account: Peer, background: &Background) -> Self {
+        Self {
+            account: ApiKeyServiceClient::new(account),
+            known: Cache::builder().max_capacity(ENTRIES).time_to_live(KNOWN).build(),
+            places: Arc::new(Semaphore::new(ASKED)),
+            followed: Arc::default(),
+            background: background.clone(),
+        }
     }
 
     /// Whose key this is.
@@ -73,7 +91,63 @@ impl Keys {
             Some(answer) => answer,
             None => self.learn(context, secret, hash).await?,
         };
-        answer.map_err(|Invalid { message, cause }| refused(&message, &cause))
+        answer.map_err(Refusal::from)
+    }
+
+    /// Comes back once a key that was good is no more. However many wait, it is asked about once at a time.
+    pub(super) fn lapse(&self, secret: &str) -> impl Future<Output = Refusal> + Send + use<> {
+        let hash = Sha256::digest(secret).into();
+        let mut said = lock(&self.followed).entry(hash).or_insert_with(|| self.follow(hash, secret)).subscribe();
+        async move {
+            let said = said.wait_for(Option::is_some).await.ok().and_then(|said| said.clone());
+            match said {
+                Some(invalid) => invalid.into(),
+                // The process goes, and every stream with it.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Begins to ask about a key again and again. Its secret is in the memory of the task that does so, and nowhere else.
+    fn follow(&self, hash: [u8; 32], secret: &str) -> End {
+        let said = watch::Sender::new(None);
+        let (keys, secret, told) = (self.clone(), secret.to_owned(), said.clone());
+        self.background.spawn(|end| async move {
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = keys.keep_asking(hash, &secret, &told) => {}
+            }
+        });
+        said
+    }
+
+    /// Asks about a key until it is not good any more, or no stream is left that was begun with it. What counts is when it was
+    /// asked: the first time is now, because what let the stream in may have been said a while ago.
+    async fn keep_asking(&self, hash: [u8; 32], secret: &str, said: &End) {
+        let mut rounds = tokio::time::interval(KNOWN);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = rounds.tick() => {}
+                () = said.closed() => {}
+            }
+            {
+                let mut followed = lock(&self.followed);
+                if said.is_closed() {
+                    followed.remove(&hash);
+                    return;
+                }
+            }
+            let context = Context::own(Tenant::default_tenant(), PATIENCE);
+            // An outage is no verdict.
+            let Ok(answer) = self.ask(&context, secret).await else { continue };
+            self.known.insert(hash, answer.clone()).await;
+            if let Err(invalid) = answer {
+                lock(&self.followed).remove(&hash);
+                said.send_replace(Some(invalid));
+                return;
+            }
+        }
     }
 
     /// Asks account, once however many come with the key at once, and whichever of them goes away: the asking is nobody's,
@@ -109,6 +183,12 @@ impl Keys {
     }
 }
 
+impl From<Invalid> for Refusal {
+    fn from(Invalid { message, cause }: Invalid) -> Self {
+        refused(&message, &cause)
+    }
+}
+
 fn holder(answer: AuthenticateApiKeyResponse) -> Result<Holder, Status> {
     let damaged = |_| Status::from_error(Box::new(StoreError::Impossible("account answers a tenant that none can be")));
     Ok(Holder {
@@ -129,3 +209,6 @@ fn invalid(status: &Status) -> Invalid {
 pub(super) fn refused(message: &str, cause: &str) -> Refusal {
     Refusal::new(Reason::CredentialsInvalid, message).with("cause", cause)
 }
+
+#[cfg(test)]
+mod tests;
