@@ -13,21 +13,30 @@ use std::{
 use prost_reflect::DescriptorPool;
 use prost_types::{FileDescriptorSet, MethodDescriptorProto, method_options::IdempotencyLevel};
 
+/// Not ours, and yet no crate has all of it.
+const HEALTH: &str = "proto/grpc/health/v1/health.proto";
+
 #[allow(clippy::disallowed_methods, reason = "cargo tells build scripts by the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     // tonic-prost-build 0.14 stores this wish and never acts on it. Without the line any edit anywhere rebuilds
     // every service.
     println!("cargo::rerun-if-changed=proto/trivet");
+    println!("cargo::rerun-if-changed={HEALTH}");
 
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).include_source_info(true).open_files(proto_files(Path::new("proto/trivet"))?)?;
+    let files = proto_files(Path::new("proto/trivet"))?;
+    compiler.include_imports(true).include_source_info(true).open_files(files)?.open_file(HEALTH)?;
     let contract = compiler.file_descriptor_set();
     // Not encoded from `contract`, which knows no options of our own.
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     fs::write(out.join("methods.rs"), method_table(&contract)?)?;
     fs::write(out.join("events.rs"), event_table(&compiler.descriptor_pool())?)?;
-    tonic_prost_build::configure().build_transport(false).compile_fds(contract)?;
+    let builder = tonic_prost_build::configure().build_transport(false);
+    let builder = ["HealthCheckRequest", "HealthCheckResponse"].into_iter().fold(builder, |builder, message| {
+        builder.extern_path(format!(".grpc.health.v1.{message}"), format!("::tonic_health::pb::{message}"))
+    });
+    builder.compile_fds(contract)?;
     Ok(())
 }
 

@@ -39,7 +39,17 @@ pub mod mesh {
     }
 }
 
-/// The encoded `google.protobuf.FileDescriptorSet` of the whole contract, comments included. Reflection serves it.
+/// `grpc.health.v1`, with List, which tonic-health does not have; the messages of the other rpcs are its.
+#[allow(clippy::all, clippy::pedantic, clippy::restriction)]
+pub mod health {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("grpc.health.v1");
+    }
+}
+
+/// The encoded `google.protobuf.FileDescriptorSet` of the whole contract, `grpc.health.v1` and comments included. Reflection serves
+/// it.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// What `option idempotency_level` of an rpc promises.

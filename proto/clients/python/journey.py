@@ -44,10 +44,15 @@ def health(house):
     for port in house.dev.ports:
         with grpc.insecure_channel(house.dev.address(port)) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            for name in ["", "readiness", "liveness", *SERVICES.get(port, sum(SERVICES.values(), []))]:
+            names = ["", "readiness", "liveness", *SERVICES.get(port, sum(SERVICES.values(), []))]
+            for name in names:
                 with check(f"the {port} port: {name or 'the process as a whole'} is SERVING"):
                     answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
                     same(ServingStatus.Name(answer.status), "SERVING")
+            with check(f"the {port} port: List has them all, and no others"):
+                listed = stub.List(health_pb2.HealthListRequest(), timeout=5).statuses
+                said = {(name, ServingStatus.Name(answer.status)) for name, answer in listed.items()}
+                same(said, {(name, "SERVING") for name in names})
             unknown = health_pb2.HealthCheckRequest(service="nobody")
             with check(f"the {port} port: the health of an unknown service is NOT_FOUND"):
                 same(code_of(stub.Check, unknown, timeout=5), "NOT_FOUND")

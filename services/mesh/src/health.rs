@@ -1,8 +1,8 @@
 //! `grpc.health.v1`: whether a process turns (`liveness`), and whether it should get calls (`readiness`, the empty name,
 //! and every service by its full name).
 //!
-//! tonic-health's own service says SERVING from birth, and ends a Watch of a name it does not know; this one does
-//! neither.
+//! tonic-health's own service says SERVING from birth, ends a Watch of a name it does not know, and has no List; this one is
+//! better.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -10,9 +10,9 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
-use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse,
-    health_check_response::ServingStatus,
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
+use trivet_proto::health::v1::{
+    HealthListRequest, HealthListResponse,
     health_server::{Health, HealthServer},
 };
 
@@ -20,6 +20,9 @@ use crate::{Reason, Refusal};
 
 /// Another replica is there at once.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// What is SERVING for as long as the process turns.
+const LIVENESS: &str = "liveness";
 
 /// Where a process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,13 +103,17 @@ impl HealthService {
         HealthServer::new(Self { life: life.clone(), services: services.into() })
     }
 
+    /// Every name that can be asked for.
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        ["", LIVENESS, "readiness"].into_iter().chain(self.services.iter().copied())
+    }
+
     fn status(&self, name: &str, phase: Phase) -> ServingStatus {
-        let ready = if phase == Phase::Serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        match name {
-            "liveness" => ServingStatus::Serving,
-            "" | "readiness" => ready,
-            name if self.services.contains(&name) => ready,
-            _ => ServingStatus::ServiceUnknown,
+        match self.names().find(|known| *known == name) {
+            None => ServingStatus::ServiceUnknown,
+            Some(LIVENESS) => ServingStatus::Serving,
+            Some(_) if phase == Phase::Serving => ServingStatus::Serving,
+            Some(_) => ServingStatus::NotServing,
         }
     }
 }
@@ -121,6 +128,12 @@ impl Health for HealthService {
             }
             status => Ok(Response::new(response(status))),
         }
+    }
+
+    async fn list(&self, _: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
+        let phase = self.life.phase();
+        let status = |name: &'static str| (name.to_owned(), response(self.status(name, phase)));
+        Ok(Response::new(HealthListResponse { statuses: self.names().map(status).collect() }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;

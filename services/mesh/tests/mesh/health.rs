@@ -1,13 +1,20 @@
 //! What a process says of itself: `grpc.health.v1` on every port, pages on the admin port.
 
-use std::{net::SocketAddr, sync::mpsc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::mpsc};
 
 use mesh::{Parts, Phase, Placement, Role, store::Location};
+use prost::Message as _;
+use prost_types::FileDescriptorProto;
 use tokio::net::TcpListener;
 use tonic::{Code, Streaming};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+use trivet_proto::health::v1::{HealthListRequest, health_client as list};
 
 use crate::{
     house::{announce, dead_end, house, in_time, plan, plan_of, start},
@@ -52,6 +59,53 @@ async fn a_service_is_known_by_its_name_on_its_own_port() {
         assert_eq!(ask(&admin, name).await, "SERVING", "{name:?} on the admin port");
     }
     assert_eq!(ask(&admin, "nothing").await, "NotFound");
+}
+
+/// How every service is that is listed, by its name.
+async fn list(line: &Line) -> BTreeMap<String, ServingStatus> {
+    let list = in_time("a list", list::HealthClient::new(line.clone()).list(HealthListRequest {})).await.unwrap();
+    list.into_inner().statuses.into_iter().map(|(name, answer)| (name, answer.status())).collect()
+}
+
+#[tokio::test]
+async fn a_list_has_what_a_check_says_of_every_name() {
+    let mut plan = plan(&Stub::default());
+    plan.server.announce_ms = 3_600_000;
+    let running = start(plan).await;
+    let line = Line::to(running.addresses["account"]).await;
+    let admin = Line::to(running.admin).await;
+    let listed = list(&line).await;
+    let named = ["", "readiness", "liveness", ACCOUNT, EVENTS, STATUS];
+    assert!(named.iter().all(|name| listed[*name] == ServingStatus::Serving), "{listed:?}");
+    let foreign = listed.keys().filter(|name| name.starts_with("trivet.product."));
+    assert_eq!(foreign.count(), 0, "{listed:?}");
+    assert!(list(&admin).await.contains_key("trivet.product.v1.CatalogService"));
+
+    let mut news = watch(&line, "readiness").await;
+    let (hurry, draining) = announce(running);
+    while next(&mut news).await != ServingStatus::NotServing {}
+    for (name, status) in list(&line).await {
+        assert_eq!(ask(&line, &name).await, status.as_str_name(), "{name:?}");
+        assert_eq!(status == ServingStatus::Serving, name == "liveness", "{name:?}");
+    }
+    drop((line, admin, news));
+    hurry.send(()).unwrap();
+    in_time("the drain", draining).await.unwrap();
+}
+
+#[tokio::test]
+async fn reflection_describes_all_of_its_rpcs() {
+    let (_running, address) = house(&Stub::default()).await;
+    let symbol = "grpc.health.v1.Health.List".to_owned();
+    let message_request = Some(MessageRequest::FileContainingSymbol(symbol));
+    let asked = futures_util::stream::iter([ServerReflectionRequest { host: String::new(), message_request }]);
+    let mut reflection = ServerReflectionClient::new(Line::to(address).await);
+    let mut answers = reflection.server_reflection_info(asked).await.unwrap().into_inner();
+    let answer = in_time("the file", answers.message()).await.unwrap().unwrap().message_response;
+    let Some(MessageResponse::FileDescriptorResponse(found)) = answer else { panic!("{answer:?}") };
+    let file = FileDescriptorProto::decode(found.file_descriptor_proto[0].as_slice()).unwrap();
+    let names: Vec<_> = file.service[0].method.iter().map(|method| method.name().to_owned()).collect();
+    assert_eq!(names, ["Check", "List", "Watch"]);
 }
 
 #[tokio::test]

@@ -45,7 +45,8 @@ impl Kind {
 
 /// Calls with an empty message; what that is answered with, as far as it matters here.
 async fn call(channel: Channel, path: &'static str, secret: Option<&str>) -> Result<(), Status> {
-    let unary = trivet_proto::method(path).map_or(path.ends_with("/Check"), |method| method.unary);
+    let unary = trivet_proto::method(path)
+        .map_or(path.starts_with("/grpc.health.v1.") && !path.ends_with("/Watch"), |method| method.unary);
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.unwrap();
     let (path, message) = (PathAndQuery::from_static(path), Bytes::new());
