@@ -19,13 +19,13 @@ use tonic::service::Routes;
 use tracing::{info, warn};
 
 use crate::{
-    Background, CallSettings, Clock, Target, Telemetry, Tls, TlsFault, TlsSettings, admin,
+    Background, CallSettings, Clock, Target, Telemetry, Tls, TlsFault, TlsSettings, admin, config,
     events::{self, EventSettings, Events},
     health::{HealthService, Life, Phase},
     observe,
     serve::{
         self, FaultFault, Faults, Identity, IdentityMode, IdentitySettings, Known, OriginFaults, Origins, ProcessWord,
-        Rate, Serving, Streams,
+        Rate, Serving, Streams, Workloads,
         accept::{Ending, Limits},
     },
     status,
@@ -105,6 +105,9 @@ pub enum StartError {
     /// Certificates that cannot be used.
     #[error("TLS cannot be had")]
     Tls(#[from] TlsFault),
+    /// Settings of who may call that say nothing that could be done.
+    #[error(transparent)]
+    Identity(#[from] config::Faults),
     /// A role needs a service that is nowhere.
     #[error("no address of {0} is known: set {0}.address")]
     NoPeer(&'static str),
@@ -136,6 +139,7 @@ pub struct Bound {
     plan: Plan,
     faults: Faults,
     tls: Option<Tls>,
+    workloads: Arc<Workloads>,
     origins: Origins,
     admin: TcpListener,
     listeners: Vec<TcpListener>,
@@ -166,6 +170,7 @@ impl Plan {
             return Err(StartError::Insecure(host));
         }
         let tls = Tls::load(&self.tls, &self.clock, &self.telemetry).await?;
+        let workloads = Arc::new(self.identity.read(&self.tls)?);
         let mode = self.identity.mode(tls.is_some());
         if mode == IdentityMode::Enforce && self.identity.operators.is_empty() {
             warn!("Nobody is an operator: keys, tenants and dead letters are out of reach (identity.operators)");
@@ -183,7 +188,7 @@ impl Plan {
             let name = placement.role.name;
             listeners.push(bind(name, host, placement.port, &format!("{name}.port")).await?);
         }
-        Ok(Bound { plan: self, faults, origins, tls, admin, listeners })
+        Ok(Bound { plan: self, faults, origins, tls, workloads, admin, listeners })
     }
 }
 
@@ -202,7 +207,7 @@ impl Bound {
     /// Opens the stores, starts the roles and becomes ready. A database that does not answer is waited for, with
     /// readiness NOT_SERVING; dropping the future gives up.
     pub async fn start(self) -> Result<Running, StartError> {
-        let Self { plan, faults, origins, tls, admin, listeners } = self;
+        let Self { plan, faults, origins, tls, workloads, admin, listeners } = self;
         let began = Instant::now();
         let life = Life::default();
         let ending = Ending::default();
@@ -226,7 +231,7 @@ impl Bound {
         if let Some(tls) = tls.clone() {
             background.spawn(|end| tls.keep_up(end));
         }
-        let known = Known { settings: &plan.identity, tls: &plan.tls, word };
+        let known = Known { settings: &plan.identity, workloads, tls: &plan.tls, word };
         let rate = Rate::new(&plan.identity);
         let mut events = Events::new(&plan.events, &plan.clock, &plan.telemetry).await.map_err(StartError::Events)?;
         let mut stores = Vec::new();

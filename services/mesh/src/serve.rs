@@ -26,7 +26,7 @@ use crate::{
 
 pub(crate) use deadline::{GRPC_TIMEOUT, write as write_timeout};
 pub use fault::{FaultFault, Faults};
-pub(crate) use identity::{Identity, Known, PROCESS, ProcessWord, TENANT};
+pub(crate) use identity::{Identity, Known, PROCESS, ProcessWord, TENANT, Workloads};
 pub use identity::{IdentityMode, IdentitySettings};
 pub(crate) use rate::Rate;
 pub use streams::{Answers, Streams};

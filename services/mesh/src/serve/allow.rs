@@ -1,9 +1,11 @@
 //! Who may make which call. What an rpc needs is said here once, for all of the contract; what nothing is said of is for
 //! operators. `tests/house/identity/matrix.txt` of the binary states the outcome for every rpc and every kind of caller.
 
+use std::sync::Arc;
+
 use trivet_proto::{Idempotency, Method};
 
-use crate::identity::WHOLE;
+use crate::{Tenant, identity::WHOLE};
 
 /// What a caller must be, or have, to make a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,35 @@ pub(super) enum Rights {
     /// What a service of the house, or a process with all of them, asks of the others.
     House(&'static str),
     /// What these scopes are for.
-    Scopes(Vec<Scope>),
+    Scopes(Arc<[Scope]>),
+}
+
+/// For whom a caller may act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Tenants {
+    /// For whomever it names, else for the default tenant.
+    Any,
+    /// For this one.
+    One(Tenant),
+}
+
+/// What a caller may do, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(super) rights: Rights,
+    pub(super) tenants: Tenants,
+}
+
+impl Grant {
+    /// These rights, for everybody.
+    pub(super) const fn for_any(rights: Rights) -> Self {
+        Self { rights, tenants: Tenants::Any }
+    }
+
+    /// What these scopes are for, for these tenants.
+    pub(super) fn of(scopes: impl IntoIterator<Item = Scope>, tenants: Tenants) -> Self {
+        Self { rights: Rights::Scopes(scopes.into_iter().collect()), tenants }
+    }
 }
 
 /// The services of the contract, which scopes are named after.

@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq as _;
 use tonic::{Status, body::Body};
 use tracing::{info, warn};
 
-use super::allow::{Needed, Rights, needed};
+use super::allow::{Grant, Needed, Rights, Tenants, needed};
 use crate::{
     Caller, Clock, Context, Fields, Parts, Reason, Refusal, Tenant, Time, TlsSettings,
     identity::{Certified, Transport, WHOLE},
@@ -28,7 +28,7 @@ use crate::{
 };
 use keys::{Keys, refused};
 use lapse::{Lapse, expired};
-use settings::Workloads;
+pub(crate) use settings::Workloads;
 pub use settings::{IdentityMode, IdentitySettings};
 
 /// The tenant that a call is made for, where its caller may act for several.
@@ -47,7 +47,7 @@ struct Inner {
     mode: IdentityMode,
     /// What the ids of the house begin with.
     house: String,
-    workloads: Workloads,
+    workloads: Arc<Workloads>,
     keys: Option<Keys>,
     word: Option<ProcessWord>,
     clock: Clock,
@@ -59,6 +59,8 @@ struct Inner {
 pub(crate) struct Known<'p> {
     /// Whether identities count, and whose.
     pub(crate) settings: &'p IdentitySettings,
+    /// Workloads that they name.
+    pub(crate) workloads: Arc<Workloads>,
     /// What certificates name.
     pub(crate) tls: &'p TlsSettings,
     /// What the roles of this process know each other by, where no certificate does.
@@ -88,20 +90,10 @@ impl ProcessWord {
     }
 }
 
-/// For whom a caller may act.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Tenants {
-    /// For whomever it names, else for the default tenant.
-    Any,
-    /// For this one.
-    One(Tenant),
-}
-
 /// A caller, as far as it is known.
 struct Identified<'r> {
     caller: Caller,
-    rights: Rights,
-    tenants: Tenants,
+    grant: Grant,
     credential: Credential<'r>,
 }
 
@@ -127,12 +119,12 @@ impl Identified<'_> {
     fn judge(&self, path: &str, named: Option<Tenant>) -> (Tenant, Result<(), Refusal>) {
         let refuse = |message: String| Refusal::new(Reason::NotAllowed, message).with("caller", &self.caller);
         let mut verdict = Ok(());
-        if !self.rights.allow(path) {
+        if !self.grant.rights.allow(path) {
             let (method, needed) = (path.rsplit('/').next().unwrap_or_default(), needed(path));
             let message = format!("{} may not call {method}: that needs {needed}", self.caller);
             verdict = Err(refuse(message).with("needs", needed));
         }
-        let tenant = match (&self.tenants, named) {
+        let tenant = match (&self.grant.tenants, named) {
             (Tenants::Any, named) => named.unwrap_or_else(Tenant::default_tenant),
             (Tenants::One(own), Some(named)) if *own != named => {
                 verdict =
@@ -151,7 +143,7 @@ impl Identity {
         Self(Arc::new(Inner {
             mode: known.settings.mode(known.tls.on()),
             house: known.tls.prefix(),
-            workloads: known.settings.workloads(&mut Vec::new()),
+            workloads: known.workloads.clone(),
             keys: role.peers.find("account").map(|account| Keys::new(account, &role.background)),
             word: known.word.clone(),
             clock: role.clock.clone(),
@@ -174,8 +166,8 @@ impl Identity {
             Ok(who) => who,
             Err(refusal) if audits && refusal.reason().code() == tonic::Code::Unauthenticated => {
                 self.note(context, &refusal);
-                let (rights, tenants) = (Rights::All, Tenants::Any);
-                Identified { caller: Caller::Operator, rights, tenants, credential: Credential::Lasting }
+                let grant = Grant::for_any(Rights::All);
+                Identified { caller: Caller::Operator, grant, credential: Credential::Lasting }
             }
             Err(refusal) => return Err(refusal),
         };
@@ -200,8 +192,7 @@ impl Identity {
             let holder = keys.holder(context, secret).await?;
             return Ok(Some(Identified {
                 caller: Caller::Key(holder.key_id.clone()),
-                rights: Rights::Scopes(holder.scopes.clone()),
-                tenants: Tenants::One(holder.tenant.clone()),
+                grant: holder.grant.clone(),
                 credential: Credential::Key(secret),
             }));
         }
@@ -209,25 +200,35 @@ impl Identity {
             // A connection may live longer than the certificate that was shown when it was opened.
             return if self.0.clock.now() < peer.until { Ok(Some(self.workload(peer))) } else { Err(expired()) };
         }
-        let (rights, tenants, credential) = (Rights::House(WHOLE), Tenants::Any, Credential::Lasting);
-        let itself = Identified { caller: Caller::Itself, rights, tenants, credential };
+        let (grant, credential) = (Grant::for_any(Rights::House(WHOLE)), Credential::Lasting);
+        let itself = Identified { caller: Caller::Itself, grant, credential };
         Ok(self.0.word.as_ref().is_some_and(|word| word.is_in(&request.headers)).then_some(itself))
     }
 
     fn workload(&self, Certified { id, until }: &Certified) -> Identified<'static> {
         let credential = Credential::Certificate(*until);
         if let Some(service) = id.as_str().strip_prefix(&*self.0.house).and_then(Rights::of_house) {
-            return Identified {
-                caller: Caller::Service(service),
-                rights: Rights::House(service),
-                tenants: Tenants::Any,
-                credential,
-            };
+            let grant = Grant::for_any(Rights::House(service));
+            return Identified { caller: Caller::Service(service), grant, credential };
         }
         // Whom nothing is said of may do nothing.
-        let nothing = || (Rights::Scopes(Vec::new()), Tenants::One(Tenant::default_tenant()));
-        let (rights, tenants) = self.0.workloads.get(id).cloned().unwrap_or_else(nothing);
-        Identified { caller: Caller::Workload(id.clone()), rights, tenants, credential }
+        let nothing = || Grant::of([], Tenants::One(Tenant::default_tenant()));
+        let grant = self.0.workloads.get(id).cloned().unwrap_or_else(nothing);
+        Identified { caller: Caller::Workload(id.clone()), grant, credential }
+    }
+
+    /// Whether a caller may be shown by what it calls itself before it is known who calls: where its connection says that it
+    /// can be so, or nobody asks.
+    pub(crate) fn believes(&self, name: &str, request: &Request<Body>) -> bool {
+        let peer = || request.extensions().get::<Transport>().and_then(|transport| transport.peer.as_ref());
+        let service = |peer: &Certified| {
+            peer.id.as_str().strip_prefix(&*self.0.house).is_some_and(|id| id == name || id == WHOLE)
+        };
+        match &self.0.word {
+            _ if self.0.mode == IdentityMode::Off => true,
+            Some(word) => word.is_in(request.headers()),
+            None => peer().is_some_and(service),
+        }
     }
 
     /// Says and counts that a call is, or would be, refused.

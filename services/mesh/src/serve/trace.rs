@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use crate::{
     Caller, Clock, Context, Telemetry, Tenant, id,
     observe::{Key, Kind, Place, View},
-    serve::Serving,
+    serve::{Identity, Serving},
     stack::{Next, Reply, Stage},
     telemetry::{code_of, rpc},
 };
@@ -24,6 +24,7 @@ pub(crate) struct Trace {
     role: &'static str,
     telemetry: Arc<Telemetry>,
     clock: Clock,
+    identity: Identity,
 }
 
 /// Who calls without a name of ours.
@@ -31,7 +32,8 @@ const ANYBODY: &str = "operator";
 
 impl Trace {
     pub(crate) fn new(serving: &Serving) -> Self {
-        Self { role: serving.role, telemetry: serving.telemetry.clone(), clock: serving.clock.clone() }
+        let Serving { role, telemetry, clock, identity, .. } = serving.clone();
+        Self { role, telemetry, clock, identity }
     }
 }
 
@@ -43,7 +45,10 @@ impl Stage<Infallible> for Trace {
         let Telemetry { observer, .. } = &*self.telemetry;
         let (span, trace, parent_id) =
             self.telemetry.server_span(self.role, path.trim_start_matches('/'), &request_id, headers);
-        let (caller, view) = observer.caller(headers).unwrap_or((ANYBODY, View::Callee));
+        let (caller, view) = observer
+            .caller(headers)
+            .filter(|(name, _)| self.identity.believes(name, request))
+            .unwrap_or((ANYBODY, View::Callee));
         let key = Key { caller, callee: self.role, method: method.map_or("other", |method| method.path), view };
         let watch = observer.watch(path, &Place { key, trace: &trace, parent_id, request_id: &request_id });
         request.extensions_mut().insert(Context {

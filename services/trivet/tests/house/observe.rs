@@ -305,9 +305,16 @@ async fn callers_are_known_by_their_credentials_and_not_by_what_they_call_themse
     let identities = [("identity.operators", "spiffe://trivet.local/operator"), ("identity.workloads", workloads)];
     let further = [&identities[..], &[("server.announce_ms", "0")]].concat();
     let process = serve("all", &databases, out, &further).await;
-    for (name, outcome) in [(Some("shop"), Code::Ok), (None, Code::Unauthenticated)] {
+    let calls = [
+        (Some("shop"), "10S", Code::Ok),
+        (None, "10S", Code::Unauthenticated),
+        // Refused before anybody asks who it is.
+        (Some("shop"), "soon", Code::InvalidArgument),
+    ];
+    for (name, timeout, outcome) in calls {
         let mut request = Request::new(available("nobody"));
         request.metadata_mut().insert("x-trivet-caller", "billing@1".parse().unwrap());
+        request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
         let mut catalog = CatalogServiceClient::new(foreign(process.addresses["product"], out, name));
         assert_eq!(
             catalog.check_availability(request).await.map_or_else(|status| status.code(), |_| Code::Ok),
@@ -319,7 +326,11 @@ async fn callers_are_known_by_their_credentials_and_not_by_what_they_call_themse
     let edges = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let edges = edges.map(|edge| format!("{} {}", edge["src"].as_str().unwrap(), edge["dst"].as_str().unwrap()));
     assert_eq!(code, Some(0));
-    assert_eq!(edges.collect::<Vec<_>>(), ["product account", "refused product", "workload product"], "{lines}");
+    assert_eq!(
+        edges.collect::<Vec<_>>(),
+        ["operator product", "product account", "refused product", "workload product"],
+        "{lines}"
+    );
     process.end().await;
     databases.done().await;
 }

@@ -17,7 +17,7 @@ use trivet_proto::account::v1::{
     AuthenticateApiKeyRequest, AuthenticateApiKeyResponse, api_key_service_client::ApiKeyServiceClient,
 };
 
-use super::super::allow::Scope;
+use super::super::allow::{Grant, Scope, Tenants};
 use crate::{Background, Caller, Context, Peer, Reason, Refusal, StoreError, Tenant, call::lock, unanswered};
 
 /// How long an answer counts. With [`PATIENCE`] it is less than the five seconds after which a revoked key is refused
@@ -57,9 +57,8 @@ type End = watch::Sender<Option<Invalid>>;
 /// Whose a key is, and what it may do.
 #[derive(Debug)]
 pub(super) struct Holder {
-    pub(super) tenant: Tenant,
     pub(super) key_id: Arc<str>,
-    pub(super) scopes: Vec<Scope>,
+    pub(super) grant: Grant,
 }
 
 /// Why a key is not let in.
@@ -191,12 +190,10 @@ impl From<Invalid> for Refusal {
 
 fn holder(answer: AuthenticateApiKeyResponse) -> Result<Holder, Status> {
     let damaged = |_| Status::from_error(Box::new(StoreError::Impossible("account answers a tenant that none can be")));
-    Ok(Holder {
-        tenant: Tenant::parse(&answer.tenant_id).map_err(damaged)?,
-        key_id: answer.key_id.into(),
-        // A scope of a later version is for rpcs that this one does not have.
-        scopes: answer.scopes.iter().filter_map(|name| Scope::parse(name)).collect(),
-    })
+    let tenants = Tenants::One(Tenant::parse(&answer.tenant_id).map_err(damaged)?);
+    // A scope of a later version is for rpcs that this one does not have.
+    let scopes = answer.scopes.iter().filter_map(|name| Scope::parse(name));
+    Ok(Holder { key_id: answer.key_id.into(), grant: Grant::of(scopes, tenants) })
 }
 
 fn invalid(status: &Status) -> Invalid {

@@ -4,11 +4,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    super::allow::{Rights, Scope},
-    Tenants,
-};
-use crate::{Tenant, TlsSettings, identity::SpiffeId};
+use super::super::allow::{Grant, Rights, Scope, Tenants};
+use crate::{Tenant, TlsSettings, config::Faults, identity::SpiffeId};
 
 /// What becomes of a call whose caller may not make it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -53,20 +50,26 @@ impl Default for IdentitySettings {
     }
 }
 
-/// Workloads that the settings name, with their rights.
-pub(super) type Workloads = HashMap<SpiffeId, (Rights, Tenants)>;
+/// Workloads that the settings name, and what they may do.
+pub(crate) type Workloads = HashMap<SpiffeId, Grant>;
 
 impl IdentitySettings {
     /// Everything that is wrong with them, beside these settings of TLS.
     pub fn faults(&self, tls: &TlsSettings) -> Vec<String> {
+        self.read(tls).err().map(|Faults(faults)| faults).unwrap_or_default()
+    }
+
+    /// The workloads that they name, where nothing is wrong with them, beside these settings of TLS.
+    pub(crate) fn read(&self, tls: &TlsSettings) -> Result<Workloads, Faults> {
         let mut faults = Vec::new();
-        let mut named: Vec<SpiffeId> = self.workloads(&mut faults).into_keys().collect();
+        let workloads = self.workloads(&mut faults);
+        let mut named: Vec<&SpiffeId> = workloads.keys().collect();
         named.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         if !tls.on() && !named.is_empty() {
             faults
                 .push("identity.operators and identity.workloads need TLS: nobody else shows a certificate".to_owned());
         }
-        for id in &named {
+        for id in named {
             if id.trust_domain() != tls.trust_domain {
                 faults.push(format!("identity names {id}, and tls.trust_domain is {:?}", tls.trust_domain));
             } else if id.as_str().strip_prefix(&*tls.prefix()).and_then(Rights::of_house).is_some() {
@@ -79,7 +82,7 @@ impl IdentitySettings {
         if self.burst > 0 && self.calls_per_second == 0 {
             faults.push("identity.burst needs identity.calls_per_second".to_owned());
         }
-        faults
+        if faults.is_empty() { Ok(workloads) } else { Err(Faults(faults)) }
     }
 
     /// The mode, where there is TLS or not.
@@ -92,24 +95,23 @@ impl IdentitySettings {
     }
 
     /// The workloads that are named; what cannot be read becomes a fault.
-    pub(super) fn workloads(&self, faults: &mut Vec<String>) -> Workloads {
+    fn workloads(&self, faults: &mut Vec<String>) -> Workloads {
         let mut workloads = Workloads::new();
-        let mut add =
-            |name: &str, id: &str, rights: Result<(Rights, Tenants), String>| match (id.parse::<SpiffeId>(), rights) {
-                (Ok(known), Ok(rights)) => {
-                    if workloads.insert(known, rights).is_some() {
-                        faults.push(format!("identity.{name} names {id}, which is named before"));
-                    }
+        let mut add = |name: &str, id: &str, grant: Result<Grant, String>| match (id.parse::<SpiffeId>(), grant) {
+            (Ok(known), Ok(grant)) => {
+                if workloads.insert(known, grant).is_some() {
+                    faults.push(format!("identity.{name} names {id}, which is named before"));
                 }
-                (Err(fault), _) => faults.push(format!("identity.{name} has {id:?}, which is no SPIFFE ID: {fault}")),
-                (_, Err(fault)) => faults.push(format!("identity.{name}: {id} {fault}")),
-            };
+            }
+            (Err(fault), _) => faults.push(format!("identity.{name} has {id:?}, which is no SPIFFE ID: {fault}")),
+            (_, Err(fault)) => faults.push(format!("identity.{name}: {id} {fault}")),
+        };
         for id in parts(&self.operators, ',') {
-            add("operators", id, Ok((Rights::All, Tenants::Any)));
+            add("operators", id, Ok(Grant::for_any(Rights::All)));
         }
         for entry in parts(&self.workloads, ';') {
             let mut words = entry.split_ascii_whitespace();
-            add("workloads", words.next().unwrap_or_default(), rights(words));
+            add("workloads", words.next().unwrap_or_default(), grant(words));
         }
         workloads
     }
@@ -119,8 +121,8 @@ fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
     text.split(separator).map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// The tenant and the scopes of an entry.
-fn rights<'t>(mut words: impl Iterator<Item = &'t str>) -> Result<(Rights, Tenants), String> {
+/// What an entry says behind its id: the tenant and the scopes.
+fn grant<'t>(mut words: impl Iterator<Item = &'t str>) -> Result<Grant, String> {
     let tenants = match words.next() {
         None => return Err("has no tenant: name one, or * for any".to_owned()),
         Some("*") => Tenants::Any,
@@ -134,7 +136,7 @@ fn rights<'t>(mut words: impl Iterator<Item = &'t str>) -> Result<(Rights, Tenan
         })
     };
     let scopes = words.map(scope).collect::<Result<Vec<_>, _>>()?;
-    if scopes.is_empty() { Err("has no scope".to_owned()) } else { Ok((Rights::Scopes(scopes), tenants)) }
+    if scopes.is_empty() { Err("has no scope".to_owned()) } else { Ok(Grant::of(scopes, tenants)) }
 }
 
 #[cfg(test)]
