@@ -343,3 +343,6 @@ fn missing() -> Refusal {
     let message = "the call needs an API key (authorization: Bearer ..) or the certificate of a workload";
     Refusal::new(Reason::CredentialsMissing, message)
 }
+
+#[cfg(test)]
+mod tests;

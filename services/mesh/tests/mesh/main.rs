@@ -37,6 +37,7 @@ mod observe;
 mod retries;
 
 mod certificates;
+mod identity;
 mod renewal;
 mod tls;
 
