@@ -207,7 +207,10 @@ impl Telemetry {
             return (Span::none(), unsampled(&parent), parent_id);
         }
         let span = rpc::server_span(role, method, request_id);
-        if let Err(error) = span.set_parent(OtelContext::new().with_remote_span_context(parent)) {
+        // A parent that there is not would count as one that is not sampled.
+        if parent.is_valid()
+            && let Err(error) = span.set_parent(OtelContext::new().with_remote_span_context(parent))
+        {
             tracing::debug!(error = %error, "A span has no place for its parent");
         }
         let trace = span.context().span().span_context().clone();

@@ -136,17 +136,14 @@ impl Endpoints {
     /// One attempt: choose, send, hear.
     async fn attempt(self: &Arc<Self>, request: &mut Request<Body>) -> Result<Response<Body>, Failure> {
         self.resolve_if_due().await;
-        let (endpoint, terms) = match request.extensions().get::<Course>() {
-            Some(course) => {
-                let mut tried = lock(&course.tried);
-                let (endpoint, probe) = self.choose(&tried)?;
-                tried.insert(endpoint.address);
-                (endpoint, Terms { deadline: Some(course.deadline), probe })
-            }
-            None => {
-                let (endpoint, probe) = self.choose(&BTreeSet::new())?;
-                (endpoint, Terms { deadline: None, probe })
-            }
+        let (endpoint, terms) = if let Some(course) = request.extensions().get::<Course>() {
+            let mut tried = lock(&course.tried);
+            let (endpoint, probe) = self.choose(&tried)?;
+            tried.insert(endpoint.address);
+            (endpoint, Terms { deadline: Some(course.deadline), probe })
+        } else {
+            let (endpoint, probe) = self.choose(&BTreeSet::new())?;
+            (endpoint, Terms { deadline: None, probe })
         };
         let mut attempt = Attempt::begin(self, &endpoint, terms);
         let outcome = endpoint.connections.send(request).await;
