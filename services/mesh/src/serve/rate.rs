@@ -45,7 +45,8 @@ impl Rate {
         };
         let bucket = match callers.get(caller).await {
             Some(bucket) => bucket,
-            None => callers.get_with(caller.clone(), async { Arc::new(RateLimiter::direct(*quota)) }).await,
+            // On the heap, where it is no part of the way of all the others.
+            None => Box::pin(callers.get_with(caller.clone(), async { Arc::new(RateLimiter::direct(*quota)) })).await,
         };
         bucket.check().map_err(|early| {
             let wait = early.wait_time_from(bucket.clock().now());
