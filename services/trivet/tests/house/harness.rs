@@ -16,7 +16,7 @@ use mesh::{
     store::sql,
 };
 use sea_orm::ConnectionTrait as _;
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 use tracing_subscriber::{Layer, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 use trivet::{Config, RoleName, plan};
@@ -304,6 +304,24 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
         }
     };
     assert!(tokio::time::timeout(PATIENCE, looking).await.is_ok(), "not so after {} s: {what}", PATIENCE.as_secs());
+}
+
+/// The answer to a call that is made again while there is too much at once, as a caller does who is in no hurry: how much is
+/// too much depends on how fast the machine is.
+pub(crate) async fn patiently<T, F>(mut call: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    let mut turns = tokio::time::interval(Duration::from_millis(10));
+    let answered = async {
+        loop {
+            match call().await {
+                Err(status) if reason(&status) == "OVERLOADED" => _ = turns.tick().await,
+                answer => return answer.unwrap().into_inner(),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.expect("there is no room for a call")
 }
 
 /// A channel as any caller would have it.

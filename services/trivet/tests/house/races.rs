@@ -12,7 +12,7 @@ use trivet_proto::{
 };
 
 use crate::{
-    harness::{Databases, books_balance, channel, config, order, payment, person, reason},
+    harness::{Databases, books_balance, channel, config, order, patiently, payment, person, reason},
     process::Process,
 };
 
@@ -96,7 +96,11 @@ async fn fifteen_hundred_ids_five_times_each_at_once_are_charged_once_each() {
                 let order = order(&format!("req-{id}"), &format!("user-{}", id % 10), "0.01");
                 calls.push(tokio::spawn(async move {
                     let _place = places.acquire().await.unwrap();
-                    let answer = BillingServiceClient::new(channel).deduct(order).await.unwrap().into_inner();
+                    let answer = patiently(|| {
+                        let (mut billing, order) = (BillingServiceClient::new(channel.clone()), order.clone());
+                        async move { billing.deduct(order).await }
+                    })
+                    .await;
                     (answer.deduction.unwrap(), answer.already_processed)
                 }));
             }

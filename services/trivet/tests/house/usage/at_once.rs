@@ -6,7 +6,7 @@ use trivet::RoleName;
 use trivet_proto::product::v1::{Overage, VoidUsageRequest};
 
 use super::{included, number, on_sale, record, recorded};
-use crate::harness::{Databases, House, config, on_every_store, reason};
+use crate::harness::{Databases, House, config, on_every_store, patiently, reason};
 
 /// Rows of sums that are not the sum of their records. Records: quantities are whole here.
 const WRONG_SUMS: &str = "select count(*) from (
@@ -83,15 +83,23 @@ async fn record_and_void(houses: &[&House]) {
                 let (id, user) = (format!("r-{caller}-{number}"), format!("user-{}", caller % 8));
                 let quantity = (caller + number + 1).to_string();
                 let mut first = None;
-                for mut usage in clients.clone() {
-                    let answer = usage.record_usage(record(&id, &user, &quantity)).await.unwrap().into_inner();
+                for usage in &clients {
+                    let answer = patiently(|| {
+                        let (mut usage, record) = (usage.clone(), record(&id, &user, &quantity));
+                        async move { usage.record_usage(record).await }
+                    })
+                    .await;
                     let before = first.replace(answer.usage.clone());
                     assert!(before.is_none_or(|before| before == answer.usage), "one id, one answer");
                 }
                 if number % 3 == 0 {
                     let usage_id = first.flatten().unwrap().usage_id;
                     let void = VoidUsageRequest { usage_id, reason: "as told".to_owned() };
-                    clients.last().unwrap().clone().void_usage(void).await.unwrap();
+                    patiently(|| {
+                        let (mut usage, void) = (clients.last().unwrap().clone(), void.clone());
+                        async move { usage.void_usage(void).await }
+                    })
+                    .await;
                 }
             }
         });
