@@ -48,8 +48,8 @@ pub mod health {
     }
 }
 
-/// The encoded `google.protobuf.FileDescriptorSet` of the whole contract, `grpc.health.v1` and comments included. Reflection serves
-/// it.
+/// The encoded `google.protobuf.FileDescriptorSet` of the whole contract, `grpc.health.v1` and comments included. Reflection
+/// serves it.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// What `option idempotency_level` of an rpc promises.
