@@ -28,7 +28,7 @@ use crate::{
 pub(crate) use attempt::is_illness;
 use attempt::{Failure, Reach};
 pub(crate) use balance::lock;
-pub use discover::{Target, TargetFault};
+pub use discover::{Lookup, Target, TargetFault};
 
 /// How a peer is called. The defaults are those of every mesh call.
 #[derive(Clone, Copy, Debug)]

@@ -22,7 +22,7 @@ pub use serve::{
 };
 
 mod call;
-pub use call::{CallSettings, Peer, Target, TargetFault, unanswered};
+pub use call::{CallSettings, Lookup, Peer, Target, TargetFault, unanswered};
 
 mod context;
 pub use context::{Caller, Context, open};

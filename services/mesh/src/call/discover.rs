@@ -2,18 +2,22 @@
 //! Kubernetes is one name with an address per replica. Whatever else knows them (Consul, EndpointSlices) tells them through
 //! a watch.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, str::FromStr};
+use std::{collections::BTreeSet, fmt, io, net::SocketAddr, str::FromStr, sync::Arc};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 /// The endpoints of a service.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Target(Source);
 
-#[derive(Clone, Debug)]
+/// Looks one `host:port` up.
+pub type Lookup = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
+
+#[derive(Clone)]
 enum Source {
-    /// As they are written down.
-    Names(Vec<String>),
+    /// As they are written down, and who knows where the names lead.
+    Names(Vec<String>, Arc<Lookup>),
     /// As somebody tells them.
     Told(watch::Receiver<BTreeSet<SocketAddr>>),
 }
@@ -35,13 +39,18 @@ impl FromStr for Target {
             (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| entry.to_owned())
         };
         let parts: Option<Vec<String>> = text.split(',').map(plain).collect();
-        parts.map(|names| Self(Source::Names(names))).ok_or_else(fault)
+        parts.map(|names| Self(Source::Names(names, system()))).ok_or_else(fault)
     }
+}
+
+/// The system's resolver: /etc/hosts and DNS.
+fn system() -> Arc<Lookup> {
+    Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host(name).await?.collect()) }))
 }
 
 impl From<SocketAddr> for Target {
     fn from(address: SocketAddr) -> Self {
-        Self(Source::Names(vec![address.to_string()]))
+        Self(Source::Names(vec![address.to_string()], system()))
     }
 }
 
@@ -55,7 +64,7 @@ impl From<watch::Receiver<BTreeSet<SocketAddr>>> for Target {
 impl fmt::Display for Target {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Source::Names(names) => formatter.write_str(&names.join(",")),
+            Source::Names(names, _) => formatter.write_str(&names.join(",")),
             Source::Told(told) => {
                 let addresses: Vec<String> = told.borrow().iter().map(ToString::to_string).collect();
                 formatter.write_str(&addresses.join(","))
@@ -64,19 +73,34 @@ impl fmt::Display for Target {
     }
 }
 
+impl fmt::Debug for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Target({self})")
+    }
+}
+
 impl Target {
+    /// The same with names that are looked up otherwise than by the system.
+    #[must_use]
+    pub fn looked_up_by(self, lookup: Arc<Lookup>) -> Self {
+        match self.0 {
+            Source::Names(names, _) => Self(Source::Names(names, lookup)),
+            told @ Source::Told(_) => Self(told),
+        }
+    }
+
     /// The addresses as they are now. Names that do not resolve are left out; `None` where nothing resolves.
     pub(super) async fn resolve(&self) -> Option<BTreeSet<SocketAddr>> {
         let mut addresses = BTreeSet::new();
-        let names = match &self.0 {
-            Source::Names(names) => names,
+        let (names, lookup) = match &self.0 {
+            Source::Names(names, lookup) => (names, lookup),
             Source::Told(told) => {
                 addresses.clone_from(&told.borrow());
                 return (!addresses.is_empty()).then_some(addresses);
             }
         };
         for part in names {
-            match tokio::net::lookup_host(part.as_str()).await {
+            match lookup(part.clone()).await {
                 Ok(found) => addresses.extend(found),
                 Err(error) => tracing::warn!(error = %error, "{part} does not resolve: {error}"),
             }
@@ -87,7 +111,7 @@ impl Target {
     /// Who tells the endpoints, where somebody does.
     pub(super) fn told(&self) -> Option<watch::Receiver<BTreeSet<SocketAddr>>> {
         match &self.0 {
-            Source::Names(_) => None,
+            Source::Names(..) => None,
             Source::Told(told) => Some(told.clone()),
         }
     }
@@ -95,7 +119,7 @@ impl Target {
     /// Whether looking again could find something else, without a word of it.
     pub(super) fn may_change(&self) -> bool {
         match &self.0 {
-            Source::Names(names) => names.iter().any(|part| part.parse::<SocketAddr>().is_err()),
+            Source::Names(names, _) => names.iter().any(|part| part.parse::<SocketAddr>().is_err()),
             Source::Told(_) => false,
         }
     }

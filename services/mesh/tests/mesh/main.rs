@@ -33,6 +33,7 @@ mod breaker;
 mod endpoints;
 mod hops;
 mod limits;
+mod names;
 mod observe;
 mod retries;
 
