@@ -31,8 +31,8 @@ use crate::{
     telemetry::code_of,
 };
 
-/// How long the past counts: an answer this old weighs half.
-const DECAY: Duration = Duration::from_secs(10);
+/// How long the past counts: an answer this old weighs half, which is an e-th after 10 s.
+const HALF_LIFE: Duration = Duration::from_secs(7);
 /// What is expected of an endpoint that has not answered yet.
 const FIRST_GUESS: Duration = Duration::from_millis(30);
 /// What a failed attempt counts as, so that an endpoint that fails fast does not draw all the calls.
@@ -42,6 +42,15 @@ const FAIR: Duration = Duration::from_secs(1);
 /// Names are asked again this often; once a connection is lost at once, and yet at most so often.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 const RESOLVE_AT_MOST: Duration = Duration::from_secs(1);
+
+/// The endpoint that was chosen for an attempt.
+struct Chosen {
+    endpoint: Arc<Endpoint>,
+    /// Its breaker waits for what becomes of it.
+    probe: bool,
+    /// There is nowhere else to go.
+    pressed: bool,
+}
 
 /// One address that a service can be called at.
 struct Endpoint {
@@ -136,17 +145,17 @@ impl Endpoints {
     /// One attempt: choose, send, hear.
     async fn attempt(self: &Arc<Self>, request: &mut Request<Body>) -> Result<Response<Body>, Failure> {
         self.resolve_if_due().await;
-        let (endpoint, terms) = if let Some(course) = request.extensions().get::<Course>() {
+        let (chosen, deadline) = if let Some(course) = request.extensions().get::<Course>() {
             let mut tried = lock(&course.tried);
-            let (endpoint, probe) = self.choose(&tried)?;
-            tried.insert(endpoint.address);
-            (endpoint, Terms { deadline: Some(course.deadline), probe })
+            let chosen = self.choose(&tried)?;
+            tried.insert(chosen.endpoint.address);
+            (chosen, Some(course.deadline))
         } else {
-            let (endpoint, probe) = self.choose(&BTreeSet::new())?;
-            (endpoint, Terms { deadline: None, probe })
+            (self.choose(&BTreeSet::new())?, None)
         };
-        let mut attempt = Attempt::begin(self, &endpoint, terms);
-        let outcome = endpoint.connections.send(request).await;
+        let Chosen { endpoint, probe, pressed } = chosen;
+        let mut attempt = Attempt::begin(self, &endpoint, Terms { deadline, probe });
+        let outcome = endpoint.connections.send(request, pressed).await;
         match &outcome {
             Ok(response) => {
                 let code = code_of(response);
@@ -159,8 +168,8 @@ impl Endpoints {
         outcome
     }
 
-    /// The endpoint for an attempt, and whether it probes: one that was not tried yet, if there is one.
-    fn choose(&self, tried: &BTreeSet<SocketAddr>) -> Result<(Arc<Endpoint>, bool), Failure> {
+    /// The endpoint for an attempt: one that was not tried yet, if there is one.
+    fn choose(&self, tried: &BTreeSet<SocketAddr>) -> Result<Chosen, Failure> {
         let now = Instant::now();
         let known = lock(&self.known);
         if known.endpoints.is_empty() {
@@ -168,7 +177,7 @@ impl Endpoints {
             return Err(Failure::new(Reach::Shut, Refusal::new(Reason::DependencyUnavailable, message)));
         }
         let mut open_for = Duration::MAX;
-        let mut passing: Vec<&Arc<Endpoint>> = known
+        let mut may: Vec<&Arc<Endpoint>> = known
             .endpoints
             .values()
             .filter(|endpoint| match lock(&endpoint.health).breaker.peek(now) {
@@ -179,17 +188,25 @@ impl Endpoints {
                 }
             })
             .collect();
-        if passing.iter().any(|endpoint| !tried.contains(&endpoint.address)) {
-            passing.retain(|endpoint| !tried.contains(&endpoint.address));
+        if may.is_empty() {
+            return Err(self.circuit_open(open_for));
         }
-        let chosen = match passing.as_slice() {
-            [] => return Err(self.circuit_open(open_for)),
+        // Where none can be connected to, whoever is out may be well again: it is asked before its time.
+        let pressed = may.iter().all(|endpoint| endpoint.connections.are_barred());
+        if pressed {
+            let out = |endpoint: &&Arc<Endpoint>| lock(&endpoint.health).breaker.is_open();
+            may.extend(known.endpoints.values().filter(out));
+        }
+        if may.iter().any(|endpoint| !tried.contains(&endpoint.address)) {
+            may.retain(|endpoint| !tried.contains(&endpoint.address));
+        }
+        let chosen = match may.as_slice() {
             [only] => only,
             several => sooner(several),
         };
-        match lock(&chosen.health).breaker.enter(now) {
+        match lock(&chosen.health).breaker.enter(now, pressed) {
             Verdict::Refuse(wait) => Err(self.circuit_open(wait)),
-            verdict => Ok((Arc::clone(chosen), verdict == Verdict::Probe)),
+            verdict => Ok(Chosen { endpoint: Arc::clone(chosen), probe: verdict == Verdict::Probe, pressed }),
         }
     }
 
@@ -296,11 +313,17 @@ impl Health {
     }
 }
 
-/// The old value and the new one, by the age of the old: half and half after [`DECAY`]. 1/(1+x) stands in for e^-x, so
-/// that it is integers; the balancer needs an order, not a number.
+/// The old value and the new one, by the age of the old: half and half after [`HALF_LIFE`], a quarter after two. Between
+/// whole halves it is a straight line, so that it is integers; the balancer needs an order, not a number.
 fn mix(old: Duration, new: Duration, age: Duration) -> Duration {
-    let nanos = old.as_nanos() * DECAY.as_nanos() + new.as_nanos() * age.as_nanos();
-    Duration::from_nanos(u64::try_from(nanos / (DECAY + age).as_nanos()).unwrap_or(u64::MAX))
+    let halves = u32::try_from(age.as_nanos() / HALF_LIFE.as_nanos()).unwrap_or(u32::MAX);
+    let part = age.as_nanos() % HALF_LIFE.as_nanos();
+    let faded = |value: Duration| {
+        let whole = value.as_nanos().checked_shr(halves).unwrap_or(0);
+        whole - whole * part / (2 * HALF_LIFE.as_nanos())
+    };
+    let nanos = faded(old) + new.as_nanos() - faded(new);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// Of two taken at random, the one with less load.
@@ -372,7 +395,7 @@ impl Drop for Attempt<'_> {
         // Given up because it was too slow, mostly: it counts as one that waited this long.
         health.learn(now - self.began, now);
         if self.terms.probe {
-            health.breaker.abandoned(now);
+            health.breaker.abandoned();
         }
     }
 }
@@ -380,4 +403,20 @@ impl Drop for Attempt<'_> {
 /// A lock whose holder panicked still guards good data: every change under it is a whole one.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_past_weighs_half_after_seven_seconds_and_a_failure_is_forgotten_within_a_minute() {
+        let fades = |seconds| mix(PENALTY, Duration::ZERO, Duration::from_secs(seconds)).as_millis();
+        assert_eq!([0, 7, 14, 21].map(fades), [1_000, 500, 250, 125]);
+        assert!(fades(10) > 350 && fades(10) < 400, "an e-th");
+        assert!(fades(60) < 4);
+        assert_eq!(mix(PENALTY, Duration::ZERO, Duration::MAX), Duration::ZERO);
+        let (old, new) = (Duration::from_millis(10), Duration::from_millis(90));
+        assert_eq!(mix(old, new, HALF_LIFE), Duration::from_millis(50));
+    }
 }

@@ -30,8 +30,10 @@ enum State {
     Open {
         until: Instant,
     },
-    /// One call is on its way to find out.
-    HalfOpen,
+    /// One call is on its way to find out, which might have been made from then on.
+    HalfOpen {
+        since: Instant,
+    },
 }
 
 /// What became of a breaker when it heard of a call.
@@ -108,7 +110,7 @@ impl Breaker {
     pub(super) fn state(&self) -> Breakers {
         match self.state {
             State::Closed { .. } => Breakers::Closed,
-            State::HalfOpen => Breakers::HalfOpen,
+            State::HalfOpen { .. } => Breakers::HalfOpen,
             State::Open { .. } => Breakers::Open,
         }
     }
@@ -119,17 +121,24 @@ impl Breaker {
             State::Closed { .. } => Verdict::Pass,
             State::Open { until } if now >= until => Verdict::Probe,
             State::Open { until } => Verdict::Refuse(until - now),
-            State::HalfOpen => Verdict::Refuse(Duration::from_millis(100)),
+            State::HalfOpen { .. } => Verdict::Refuse(Duration::from_millis(100)),
         }
     }
 
-    /// Asks for a call that will now be made; a probe takes the only place.
-    pub(super) fn enter(&mut self, now: Instant) -> Verdict {
-        let verdict = self.peek(now);
-        if verdict == Verdict::Probe {
-            self.state = State::HalfOpen;
+    /// Whether it keeps calls away, and no probe is on its way.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open { .. })
+    }
+
+    /// Asks for a call that will now be made; a probe takes the only place. `early`: it may probe before it is time.
+    pub(super) fn enter(&mut self, now: Instant, early: bool) -> Verdict {
+        match self.state {
+            State::Open { until } if early || now >= until => {
+                self.state = State::HalfOpen { since: until };
+                Verdict::Probe
+            }
+            _ => self.peek(now),
         }
-        verdict
     }
 
     /// Hears how a call went that was let through, as the probe or not. While it is not closed only the probe is heard: what
@@ -148,22 +157,22 @@ impl Breaker {
                 self.state = State::Closed { failures };
                 Change::None
             }
-            State::HalfOpen if probe && well => {
+            State::HalfOpen { .. } if probe && well => {
                 (self.state, self.recent) = (State::Closed { failures: 0 }, Recent::default());
                 Change::Closed
             }
-            State::HalfOpen if probe => {
+            State::HalfOpen { .. } if probe => {
                 self.state = State::Open { until: now + self.open_for };
                 Change::Reopened
             }
-            State::HalfOpen | State::Open { .. } => Change::None,
+            State::HalfOpen { .. } | State::Open { .. } => Change::None,
         }
     }
 
     /// The probe was given up before anything was heard: it gives its place back.
-    pub(super) fn abandoned(&mut self, now: Instant) {
-        if self.state == State::HalfOpen {
-            self.state = State::Open { until: now };
+    pub(super) fn abandoned(&mut self) {
+        if let State::HalfOpen { since } = self.state {
+            self.state = State::Open { until: since };
         }
     }
 }
@@ -189,9 +198,9 @@ mod tests {
         for _ in 0..4 {
             assert_eq!(heard(&mut breaker, false, now), Change::None);
         }
-        assert_eq!(breaker.enter(now), Verdict::Pass);
+        assert_eq!(breaker.enter(now, false), Verdict::Pass);
         assert_eq!(heard(&mut breaker, false, now), Change::Opened);
-        assert_eq!(breaker.enter(now), Verdict::Refuse(OPEN));
+        assert_eq!(breaker.enter(now, false), Verdict::Refuse(OPEN));
     }
 
     /// Two failures and a success, and so on, one call after each of these waits: what comes of so many calls.
@@ -223,7 +232,7 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(breaker.heard(false, false, now, || false), Change::None);
         }
-        assert_eq!(breaker.enter(now), Verdict::Pass);
+        assert_eq!(breaker.enter(now, false), Verdict::Pass);
         assert_eq!(heard(&mut breaker, false, now), Change::Opened);
     }
 
@@ -232,22 +241,35 @@ mod tests {
         let (mut breaker, now) = (Breaker::new(1, OPEN), Instant::now());
         heard(&mut breaker, false, now);
         let later = now + OPEN;
-        assert_eq!(breaker.enter(later), Verdict::Probe);
-        assert!(matches!(breaker.enter(later), Verdict::Refuse(_)), "the others wait for the probe");
+        assert_eq!(breaker.enter(later, false), Verdict::Probe);
+        assert!(matches!(breaker.enter(later, false), Verdict::Refuse(_)), "the others wait for the probe");
         assert_eq!(breaker.heard(false, true, later, || false), Change::Reopened, "a probe that fails opens it again");
-        assert_eq!(breaker.enter(later), Verdict::Refuse(OPEN));
-        assert_eq!(breaker.enter(later + OPEN), Verdict::Probe);
+        assert_eq!(breaker.enter(later, false), Verdict::Refuse(OPEN));
+        assert_eq!(breaker.enter(later + OPEN, false), Verdict::Probe);
         assert_eq!(breaker.heard(true, true, later + OPEN, || true), Change::Closed);
-        assert_eq!(breaker.enter(later + OPEN), Verdict::Pass);
+        assert_eq!(breaker.enter(later + OPEN, false), Verdict::Pass);
     }
 
     #[test]
     fn a_probe_whose_caller_gave_up_leaves_its_place_to_the_next() {
         let (mut breaker, now) = (Breaker::new(1, OPEN), Instant::now());
         heard(&mut breaker, false, now);
-        assert_eq!(breaker.enter(now + OPEN), Verdict::Probe);
-        breaker.abandoned(now + OPEN);
-        assert_eq!(breaker.enter(now + OPEN), Verdict::Probe);
+        assert_eq!(breaker.enter(now + OPEN, false), Verdict::Probe);
+        breaker.abandoned();
+        assert_eq!(breaker.enter(now + OPEN, false), Verdict::Probe);
+    }
+
+    #[test]
+    fn a_probe_before_its_time_takes_the_only_place_and_given_up_leaves_the_time_as_it_was() {
+        let (mut breaker, now) = (Breaker::new(1, OPEN), Instant::now());
+        assert_eq!(breaker.enter(now, true), Verdict::Pass);
+        heard(&mut breaker, false, now);
+        assert_eq!(breaker.enter(now, true), Verdict::Probe);
+        assert!(matches!(breaker.enter(now, true), Verdict::Refuse(_)), "one at a time");
+        breaker.abandoned();
+        assert_eq!(breaker.enter(now, false), Verdict::Refuse(OPEN));
+        assert_eq!(breaker.enter(now, true), Verdict::Probe);
+        assert_eq!(breaker.heard(true, true, now, || true), Change::Closed);
     }
 
     #[test]
@@ -255,9 +277,9 @@ mod tests {
         let (mut breaker, now) = (Breaker::new(1, OPEN), Instant::now());
         heard(&mut breaker, false, now);
         heard(&mut breaker, true, now);
-        assert_eq!(breaker.enter(now), Verdict::Refuse(OPEN));
-        assert_eq!(breaker.enter(now + OPEN), Verdict::Probe);
+        assert_eq!(breaker.enter(now, false), Verdict::Refuse(OPEN));
+        assert_eq!(breaker.enter(now + OPEN, false), Verdict::Probe);
         heard(&mut breaker, true, now + OPEN);
-        assert!(matches!(breaker.enter(now + OPEN), Verdict::Refuse(_)));
+        assert!(matches!(breaker.enter(now + OPEN, false), Verdict::Refuse(_)));
     }
 }

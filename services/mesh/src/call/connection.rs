@@ -39,6 +39,8 @@ const KEEPALIVE_ANSWER: Duration = Duration::from_secs(3);
 /// Waits between attempts to connect: the first, and the factor in percent.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const GROWTH_PERCENT: u32 = 160;
+/// No wait is longer than this for calls that have nowhere else to go.
+const PRESSED_WAIT: Duration = Duration::from_secs(1);
 /// Calls at once for which one more connection is worth its while.
 const CALLS_EACH: u32 = 16;
 
@@ -53,6 +55,8 @@ pub(super) struct Connections {
     places: Box<[Place]>,
     /// Who has it may open one.
     gate: Arc<tokio::sync::Mutex<Gate>>,
+    /// Whether the last attempt to open one failed.
+    barred: AtomicBool,
     /// Set where a connection broke or could not be opened: the endpoint may be gone for good.
     lost: Arc<AtomicBool>,
 }
@@ -95,8 +99,30 @@ impl Drop for Taken<'_> {
 }
 
 struct Gate {
-    not_before: Option<Instant>,
+    /// Since when it is shut, and for how long.
+    shut: Option<(Instant, Duration)>,
     next_wait: Duration,
+}
+
+impl Gate {
+    fn open() -> Self {
+        Self { shut: None, next_wait: FIRST_WAIT }
+    }
+
+    /// How long nobody may open a connection yet; `pressed`: who has nowhere else to go.
+    fn wait(&self, pressed: bool) -> Option<Duration> {
+        let (since, wait) = self.shut?;
+        let wait = if pressed { wait.min(PRESSED_WAIT) } else { wait };
+        wait.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
+    }
+
+    /// Shuts for longer than the last time; answers for how long.
+    fn shut(&mut self, longest: Duration) -> Duration {
+        let wait = self.next_wait.min(longest) * rand::random_range(80..=120_u32) / 100;
+        self.shut = Some((Instant::now(), wait));
+        self.next_wait = (self.next_wait * GROWTH_PERCENT / 100).min(longest);
+        wait
+    }
 }
 
 impl Connections {
@@ -107,14 +133,23 @@ impl Connections {
         lost: &Arc<AtomicBool>,
     ) -> Arc<Self> {
         let places = (0..settings.connections.max(1)).map(|_| Place::default()).collect();
-        let gate = Arc::new(tokio::sync::Mutex::new(Gate { not_before: None, next_wait: FIRST_WAIT }));
+        let gate = Arc::new(tokio::sync::Mutex::new(Gate::open()));
         let (authority, lost) = (Authority::try_from(address.to_string()).ok(), lost.clone());
-        Arc::new(Self { address, authority, settings, tls, places, gate, lost })
+        Arc::new(Self { address, authority, settings, tls, places, gate, barred: AtomicBool::new(false), lost })
     }
 
-    /// Sends one request and gives the head of its response.
-    pub(super) async fn send(self: &Arc<Self>, request: &mut Request<Body>) -> Result<Response<Body>, Failure> {
-        let mut taken = self.take().await?;
+    /// Whether the last attempt to connect failed, so that the next one may be held back.
+    pub(super) fn are_barred(&self) -> bool {
+        self.barred.load(Ordering::Relaxed)
+    }
+
+    /// Sends one request and gives the head of its response. `pressed`: there is nowhere else to go.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        request: &mut Request<Body>,
+        pressed: bool,
+    ) -> Result<Response<Body>, Failure> {
+        let mut taken = self.take(pressed).await?;
         self.address_to(request).map_err(|status| Failure::new(Reach::Unsent, status))?;
         taken.sender.ready().await.map_err(|error| Failure::new(Reach::Unsent, self.unreachable(&error)))?;
         match taken.sender.try_send_request(std::mem::take(request)).await {
@@ -127,7 +162,7 @@ impl Connections {
     }
 
     /// The connection with the fewest calls under way; where that has many, another one is opened beside it.
-    async fn take(self: &Arc<Self>) -> Result<Taken<'_>, Failure> {
+    async fn take(self: &Arc<Self>, pressed: bool) -> Result<Taken<'_>, Failure> {
         if let Some(taken) = self.least() {
             let busy = taken.in_flight.load(Ordering::Relaxed) > CALLS_EACH;
             // Nobody waits for one more while there is one.
@@ -136,7 +171,7 @@ impl Connections {
                 && let Ok(gate) = self.gate.clone().try_lock_owned()
             {
                 let connections = self.clone();
-                tokio::spawn(async move { connections.open(empty, gate).await });
+                tokio::spawn(async move { connections.open(empty, gate, false).await });
             }
             return Ok(taken);
         }
@@ -146,7 +181,7 @@ impl Connections {
             return Ok(taken);
         }
         // On the heap: rare, and larger than all else that a call is.
-        let sender = Box::pin(self.open(0, gate)).await?;
+        let sender = Box::pin(self.open(0, gate, pressed)).await?;
         self.places.first().map(|place| Taken::new(place, sender)).ok_or_else(|| {
             Failure::new(Reach::HeldBack, self.refused("there is no place for a connection", FIRST_WAIT))
         })
@@ -159,15 +194,21 @@ impl Connections {
         least.map(|(place, sender)| Taken::new(place, sender))
     }
 
-    async fn open(&self, place: usize, mut gate: OwnedMutexGuard<Gate>) -> Result<SendRequest<Body>, Failure> {
-        let now = Instant::now();
-        if let Some(not_before) = gate.not_before.filter(|not_before| now < *not_before) {
-            let status = self.refused("the last connection attempt failed just now", not_before - now);
+    async fn open(
+        &self,
+        place: usize,
+        mut gate: OwnedMutexGuard<Gate>,
+        pressed: bool,
+    ) -> Result<SendRequest<Body>, Failure> {
+        if let Some(wait) = gate.wait(pressed) {
+            let status = self.refused("the last connection attempt failed just now", wait);
             return Err(Failure::new(Reach::HeldBack, status));
         }
-        match self.connect().await {
+        let connected = self.connect().await;
+        self.barred.store(connected.is_err(), Ordering::Relaxed);
+        match connected {
             Ok(sender) => {
-                *gate = Gate { not_before: None, next_wait: FIRST_WAIT };
+                *gate = Gate::open();
                 if let Some(place) = self.places.get(place) {
                     *lock(&place.sender) = Some(sender.clone());
                 }
@@ -175,10 +216,7 @@ impl Connections {
             }
             Err(cause) => {
                 self.lost.store(true, Ordering::Relaxed);
-                let longest = self.settings.longest_wait;
-                let wait = gate.next_wait.min(longest) * rand::random_range(80..=120_u32) / 100;
-                gate.not_before = Some(Instant::now() + wait);
-                gate.next_wait = (gate.next_wait * GROWTH_PERCENT / 100).min(longest);
+                let wait = gate.shut(self.settings.longest_wait);
                 Err(Failure::new(Reach::Unsent, self.refused(&cause, wait)))
             }
         }

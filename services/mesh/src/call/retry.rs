@@ -63,25 +63,27 @@ impl Stage<Status> for Retry {
             let outcome = outcome(&reply);
             match outcome {
                 Outcome::Well => self.budget.heard(true),
-                Outcome::Refused | Outcome::Unsent => {}
+                Outcome::Refused | Outcome::Unsent { .. } => {}
                 // One connection that ends is one mishap, however many calls it carried.
                 Outcome::Broken if attempt == 1 => {}
                 Outcome::Broken | Outcome::Unclear { .. } => self.budget.heard(false),
             }
             let again = match outcome {
                 Outcome::Well | Outcome::Refused => return reply,
-                Outcome::Unsent if unsent < UNSENT_ATTEMPTS => {
+                Outcome::Unsent { .. } if unsent < UNSENT_ATTEMPTS => {
                     unsent += 1;
                     Some(Duration::ZERO)
                 }
-                Outcome::Unsent => waiting(attempt, Pushback::None),
+                Outcome::Unsent { ready_in } => {
+                    waiting(attempt, Pushback::None).map(|own| own.max(ready_in.min(LONGEST_WAIT)))
+                }
                 Outcome::Broken if repeatable && attempt == 1 => Some(Duration::ZERO),
                 Outcome::Broken if repeatable && self.budget.allows() => waiting(attempt, Pushback::None),
                 Outcome::Unclear { pushback } if repeatable && self.budget.allows() => waiting(attempt, pushback),
                 Outcome::Broken | Outcome::Unclear { .. } => None,
             };
             let Some(wait) = again.filter(|wait| Instant::now() + *wait < deadline) else { return reply };
-            if !matches!(outcome, Outcome::Unsent) || !wait.is_zero() {
+            if !matches!(outcome, Outcome::Unsent { .. }) || !wait.is_zero() {
                 attempt += 1;
                 tokio::time::sleep(wait).await;
             }
@@ -107,8 +109,8 @@ enum Outcome {
     Well,
     /// An answer that trying again would not better.
     Refused,
-    /// Nothing left this process.
-    Unsent,
+    /// Nothing left this process. When another attempt to connect may be made.
+    Unsent { ready_in: Duration },
     /// It may have been carried out, and the connection is gone.
     Broken,
     /// It may have been carried out.
@@ -138,11 +140,10 @@ fn outcome(reply: &Reply<Status>) -> Outcome {
             _ => Outcome::Refused,
         },
         Err(status) => match reach(status) {
-            Some(Reach::Unsent | Reach::HeldBack) => Outcome::Unsent,
+            Some(Reach::Unsent | Reach::HeldBack) => Outcome::Unsent { ready_in: delay(status).unwrap_or_default() },
             Some(Reach::Broken) => Outcome::Broken,
             Some(Reach::Unclear) => {
-                let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
-                Outcome::Unclear { pushback: delay.map_or(Pushback::None, Pushback::After) }
+                Outcome::Unclear { pushback: delay(status).map_or(Pushback::None, Pushback::After) }
             }
             Some(Reach::Shut) | None => Outcome::Refused,
         },
@@ -156,8 +157,13 @@ fn pushback(response: &Response<Body>) -> Pushback {
         let millis = value.to_str().ok().and_then(|value| value.parse::<u32>().ok());
         return millis.map_or(Pushback::Never, |millis| Pushback::After(Duration::from_millis(millis.into())));
     }
-    let delay = || Status::from_header_map(response.headers())?.get_details_retry_info()?.retry_delay;
-    delay().map_or(Pushback::None, Pushback::After)
+    let told = || delay(&Status::from_header_map(response.headers())?);
+    told().map_or(Pushback::None, Pushback::After)
+}
+
+/// What RetryInfo says.
+fn delay(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
 }
 
 /// The wait before the next attempt, if there is to be one: what the server asks, else 0.2 s, 0.4 s, .. 1 s, ± 20 %.

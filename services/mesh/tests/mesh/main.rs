@@ -36,6 +36,7 @@ mod limits;
 mod names;
 mod observe;
 mod retries;
+mod returns;
 
 mod certificates;
 mod identity;

@@ -7,11 +7,22 @@ use tokio::{
     sync::watch,
 };
 
-/// A listener that hands connections on to a server, until it goes silent: what comes is taken, and nothing is answered.
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// They lead to the server.
+    Open,
+    /// They stay, and nothing is answered.
+    Silent,
+    /// They end, and so do new ones.
+    Closed,
+}
+
+/// A listener that hands connections on to a server for as long as it is told to.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
-    silent: watch::Sender<bool>,
+    way: watch::Sender<Way>,
     connections: Arc<watch::Sender<usize>>,
 }
 
@@ -19,12 +30,12 @@ impl Proxy {
     pub(crate) async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let proxy = Self { address, silent: watch::Sender::new(false), connections: Arc::default() };
+        let proxy = Self { address, way: watch::Sender::new(Way::Open), connections: Arc::default() };
         let handle = proxy.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 handle.connections.send_modify(|count| *count += 1);
-                tokio::spawn(hand_on(socket, server, handle.silent.subscribe()));
+                tokio::spawn(hand_on(socket, server, handle.way.subscribe()));
             }
         });
         proxy
@@ -32,7 +43,17 @@ impl Proxy {
 
     /// From now on nothing is answered, and no connection ends.
     pub(crate) fn go_silent(&self) {
-        self.silent.send_replace(true);
+        self.way.send_replace(Way::Silent);
+    }
+
+    /// Cuts all connections, and those that come.
+    pub(crate) fn close(&self) {
+        self.way.send_replace(Way::Closed);
+    }
+
+    /// Hands connections on, again.
+    pub(crate) fn open(&self) {
+        self.way.send_replace(Way::Open);
     }
 
     /// How many connections there were.
@@ -41,19 +62,20 @@ impl Proxy {
     }
 }
 
-async fn hand_on(mut socket: TcpStream, server: SocketAddr, mut silent: watch::Receiver<bool>) {
-    let silence = async { silent.wait_for(|silent| *silent).await.is_ok() };
+async fn hand_on(mut socket: TcpStream, server: SocketAddr, mut way: watch::Receiver<Way>) {
     let handing_on = async {
         let mut onward = TcpStream::connect(server).await.unwrap();
         // A connection that breaks is a test's doing.
         let _ = tokio::io::copy_bidirectional(&mut socket, &mut onward).await;
         onward
     };
+    let changed = async { way.wait_for(|way| *way != Way::Open).await.map(|way| *way) };
     tokio::select! {
-        _ = handing_on => {}
-        went = silence => if went {
+        biased;
+        now = changed => if matches!(now, Ok(Way::Silent)) {
             // Both ends stay open, and nobody reads them.
             std::future::pending::<()>().await;
-        }
+        },
+        _ = handing_on => {}
     }
 }
