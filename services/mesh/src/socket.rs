@@ -1,11 +1,12 @@
-//! A socket, encrypted or not, and one that tells how much was heard on it. hyper says nothing of a connection until a
-//! whole request or answer is there, which on a connection that is none never happens.
+//! A socket, encrypted or not, and one that tells how much was heard on it, and is left to whoever listens when hyper is
+//! done with it. hyper says nothing of a connection until a whole request or answer is there, which on a connection that is
+//! none never happens; and it closes a connection when it has said all, whether or not it has heard all.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -17,6 +18,8 @@ use tokio::{
     sync::Notify,
 };
 use tokio_rustls::TlsStream;
+
+use crate::call::lock;
 
 /// What is said between two ends: as it is, or over TLS.
 pub(crate) enum Socket {
@@ -75,18 +78,31 @@ impl AsyncWrite for Socket {
 
 /// See the module.
 pub(crate) struct Counted<S> {
-    socket: S,
-    heard: Arc<Heard>,
+    /// Until it is left.
+    socket: Option<S>,
+    heard: Arc<Heard<S>>,
 }
 
 /// What was heard on a socket.
-#[derive(Default)]
-pub(crate) struct Heard {
+pub(crate) struct Heard<S> {
     bytes: AtomicU64,
     more: Notify,
+    left: Mutex<Option<S>>,
 }
 
-impl Heard {
+impl<S: AsyncRead + Unpin> Heard<S> {
+    /// Takes what still comes on a socket that is left and says nothing of it, until the other side has ended it, too. A
+    /// socket that is closed with something unheard is reset, and what the other side had not read of our last words is
+    /// lost to it.
+    pub(crate) async fn to_the_end(&self) {
+        let left = lock(&self.left).take();
+        let Some(mut socket) = left else { return };
+        // Ended or broken: either is an end.
+        let _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
+    }
+}
+
+impl<S> Heard<S> {
     /// Waits until at least this many bytes were heard.
     pub(crate) async fn at_least(&self, bytes: u64) {
         loop {
@@ -100,16 +116,29 @@ impl Heard {
 }
 
 impl<S> Counted<S> {
-    pub(crate) fn new(socket: S) -> (Self, Arc<Heard>) {
-        let heard = Arc::<Heard>::default();
-        (Self { socket, heard: heard.clone() }, heard)
+    pub(crate) fn new(socket: S) -> (Self, Arc<Heard<S>>) {
+        let heard = Heard { bytes: AtomicU64::new(0), more: Notify::new(), left: Mutex::new(None) };
+        let heard = Arc::new(heard);
+        (Self { socket: Some(socket), heard: heard.clone() }, heard)
+    }
+}
+
+impl<S: Unpin> Counted<S> {
+    fn socket(&mut self) -> io::Result<Pin<&mut S>> {
+        self.socket.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl<S> Drop for Counted<S> {
+    fn drop(&mut self) {
+        *lock(&self.heard.left) = self.socket.take();
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.socket).poll_read(task, buffer);
+        let read = self.socket()?.poll_read(task, buffer);
         let bytes = buffer.filled().len().saturating_sub(before);
         if bytes > 0 {
             self.heard.bytes.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Release);
@@ -121,7 +150,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(task, bytes)
+        self.socket()?.poll_write(task, bytes)
     }
 
     fn poll_write_vectored(
@@ -129,19 +158,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         task: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(task, slices)
+        self.socket()?.poll_write_vectored(task, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.socket.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(task)
+        self.socket()?.poll_flush(task)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(task)
+        self.socket()?.poll_shutdown(task)
     }
 }
 

@@ -54,6 +54,8 @@ const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a connection that never asked for anything may hold up a drain.
 const SILENT_GRACE: Duration = Duration::from_secs(1);
+/// How long the other side may take to end a connection that we have ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Bytes that every connection of HTTP/2 begins with (RFC 9113, section 3.4).
 const PREFACE: u64 = 24;
 /// When accepting fails (out of file descriptors, mostly), trying again at once would only spin.
@@ -190,6 +192,7 @@ async fn connection<S>(
     S::Future: Send,
 {
     let (socket, heard) = Counted::new(socket);
+    let left = heard.clone();
     let spoke = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&spoke);
     let service = ServiceBuilder::new()
@@ -201,7 +204,7 @@ async fn connection<S>(
         .service(service);
     let settings = settings(limits.spoken);
     let connection = settings.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = Box::pin(connection);
     // hyper waits for ever for a preface that does not come, drain or not.
     let no_preface = async {
         if timeout_at(until, heard.at_least(PREFACE)).await.is_ok() {
@@ -237,8 +240,16 @@ async fn connection<S>(
             }
         }
     };
-    if let Err(error) = ended {
-        debug!(error = %error, "The connection from {peer} broke: {error}");
+    match ended {
+        Ok(()) => {
+            drop(connection);
+            tokio::select! {
+                () = left.to_the_end() => {}
+                () = tokio::time::sleep(LAST_WORDS) => {}
+                () = ending.force.cancelled() => {}
+            }
+        }
+        Err(error) => debug!(error = %error, "The connection from {peer} broke: {error}"),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     house::{caller, get, house, in_time, plan, start, update},
     line::{Line, outcome},
     proxy::Proxy,
+    raw::{PING, Raw, put},
     stub::Stub,
 };
 
@@ -88,6 +89,20 @@ async fn a_connection_that_is_too_old_is_replaced_and_costs_no_call() {
     };
     let (outcomes, ()) = futures_util::join!(futures_util::future::join_all((0..8).map(|_| load())), ageing);
     assert_eq!(outcomes, vec![Ok(()); 8]);
+}
+
+#[tokio::test]
+async fn a_connection_that_has_ended_is_not_reset_while_the_other_side_still_says_something() {
+    let stub = Stub::default();
+    let mut plan = plan(&stub);
+    plan.server.connection_age_ms = 40;
+    let running = start(plan).await;
+    let mut raw = Raw::to(running.addresses["account"]).await;
+    in_time("its age", raw.until_a_peaceful_end()).await;
+    // Were it reset, the other side would not get to read what it was told last.
+    for words in 0..100 {
+        assert!(raw.flood(1, |words, _| put(words, PING, 0, 0, &[0; 8])).await, "{words}");
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const CONTINUATION: u8 = 9;
 
 /// Flags of frames.
@@ -52,6 +53,22 @@ impl Raw {
         let mut heard = vec![0; 16 * 1024];
         // Ended or reset: either is an end.
         while self.socket.read(&mut heard).await.is_ok_and(|read| read > 0) {}
+    }
+
+    /// The same, and answers its pings meanwhile: whoever goes away in peace waits for that.
+    pub(crate) async fn until_a_peaceful_end(&mut self) {
+        const ACK: u8 = 1;
+        let mut head = [0; 9];
+        while self.socket.read_exact(&mut head).await.is_ok() {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            self.socket.read_exact(&mut payload).await.unwrap();
+            if (head[3], head[4]) == (PING, 0) {
+                let mut words = BytesMut::new();
+                put(&mut words, PING, ACK, 0, &payload);
+                self.socket.write_all(&words).await.unwrap();
+            }
+        }
     }
 }
 
