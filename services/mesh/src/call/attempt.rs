@@ -96,6 +96,9 @@ pub(crate) struct Failure {
     pub(crate) status: Status,
     /// How far it got.
     pub(crate) reach: Reach,
+    /// Whether it says anything of the endpoint that was not known: a connection that ends is one mishap, however many calls
+    /// it carried.
+    pub(crate) news: bool,
 }
 
 /// How far a failed attempt got.
@@ -105,8 +108,10 @@ pub(crate) enum Reach {
     Shut,
     /// It was held back here: nothing was tried, nothing was learnt. Another endpoint may take it.
     HeldBack,
-    /// It was tried and nothing was sent: trying elsewhere at once is safe, whatever the rpc.
+    /// There was no connection to be had: trying elsewhere at once is safe, whatever the rpc.
     Unsent,
+    /// The connection that it was to be sent over was closed before that. Trying again is as safe.
+    Overtaken,
     /// The connection ended under it: it was sent, and may have been carried out. So did every other call on it.
     Broken,
     /// It was sent, and may have been carried out.
@@ -116,7 +121,7 @@ pub(crate) enum Reach {
 impl Failure {
     /// An attempt that got so far.
     pub(crate) fn new(reach: Reach, status: impl Into<Status>) -> Self {
-        Self { status: status.into(), reach }
+        Self { status: status.into(), reach, news: !matches!(reach, Reach::HeldBack | Reach::Overtaken) }
     }
 }
 

@@ -162,8 +162,8 @@ impl Endpoints {
                 let unfair = code == Code::DeadlineExceeded && attempt.began.elapsed() < FAIR;
                 attempt.heard(unfair || !is_illness(code));
             }
-            Err(failure) if failure.reach == Reach::HeldBack => {}
-            Err(_) => attempt.heard(false),
+            Err(failure) if failure.news => attempt.heard(false),
+            Err(_) => {}
         }
         outcome
     }

@@ -64,15 +64,23 @@ pub(super) struct Connections {
 /// Where a connection is, or will be.
 #[derive(Default)]
 struct Place {
-    sender: Mutex<Option<SendRequest<Body>>>,
+    live: Mutex<Option<Live>>,
     in_flight: AtomicU32,
+}
+
+/// A connection.
+#[derive(Clone)]
+struct Live {
+    sender: SendRequest<Body>,
+    /// Whether a call has told already that it broke.
+    broke: Arc<AtomicBool>,
 }
 
 impl Place {
     /// The connection, if there is one that lives.
-    fn live(&self) -> Option<SendRequest<Body>> {
-        let mut held = lock(&self.sender);
-        if held.as_ref().is_some_and(SendRequest::is_closed) {
+    fn live(&self) -> Option<Live> {
+        let mut held = lock(&self.live);
+        if held.as_ref().is_some_and(|live| live.sender.is_closed()) {
             *held = None;
         }
         held.clone()
@@ -81,14 +89,14 @@ impl Place {
 
 /// A connection while a call is on its way over it.
 struct Taken<'p> {
-    sender: SendRequest<Body>,
+    live: Live,
     in_flight: &'p AtomicU32,
 }
 
 impl<'p> Taken<'p> {
-    fn new(place: &'p Place, sender: SendRequest<Body>) -> Self {
+    fn new(place: &'p Place, live: Live) -> Self {
         place.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { sender, in_flight: &place.in_flight }
+        Self { live, in_flight: &place.in_flight }
     }
 }
 
@@ -150,13 +158,18 @@ impl Connections {
         pressed: bool,
     ) -> Result<Response<Body>, Failure> {
         let mut taken = self.take(pressed).await?;
-        self.address_to(request).map_err(|status| Failure::new(Reach::Unsent, status))?;
-        taken.sender.ready().await.map_err(|error| Failure::new(Reach::Unsent, self.unreachable(&error)))?;
-        match taken.sender.try_send_request(std::mem::take(request)).await {
+        self.address_to(request).map_err(|status| Failure::new(Reach::Overtaken, status))?;
+        let Live { sender, broke } = &mut taken.live;
+        sender.ready().await.map_err(|error| Failure::new(Reach::Overtaken, self.unreachable(&error)))?;
+        match sender.try_send_request(std::mem::take(request)).await {
             Ok(response) => Ok(response.map(Body::new)),
             Err(mut error) => {
-                let reach = if error.take_message().is_some() { Reach::Unsent } else { unanswered(error.error()) };
-                Err(Failure::new(reach, self.unreachable(error.error())))
+                let reach = if error.take_message().is_some() { Reach::Overtaken } else { unanswered(error.error()) };
+                let mut failure = Failure::new(reach, self.unreachable(error.error()));
+                if reach == Reach::Broken {
+                    failure.news = !broke.swap(true, Ordering::Relaxed);
+                }
+                Err(failure)
             }
         }
     }
@@ -181,8 +194,8 @@ impl Connections {
             return Ok(taken);
         }
         // On the heap: rare, and larger than all else that a call is.
-        let sender = Box::pin(self.open(0, gate, pressed)).await?;
-        self.places.first().map(|place| Taken::new(place, sender)).ok_or_else(|| {
+        let live = Box::pin(self.open(0, gate, pressed)).await?;
+        self.places.first().map(|place| Taken::new(place, live)).ok_or_else(|| {
             Failure::new(Reach::HeldBack, self.refused("there is no place for a connection", FIRST_WAIT))
         })
     }
@@ -191,15 +204,10 @@ impl Connections {
     fn least(&self) -> Option<Taken<'_>> {
         let live = self.places.iter().filter_map(|place| Some((place, place.live()?)));
         let least = live.min_by_key(|(place, _)| place.in_flight.load(Ordering::Relaxed));
-        least.map(|(place, sender)| Taken::new(place, sender))
+        least.map(|(place, live)| Taken::new(place, live))
     }
 
-    async fn open(
-        &self,
-        place: usize,
-        mut gate: OwnedMutexGuard<Gate>,
-        pressed: bool,
-    ) -> Result<SendRequest<Body>, Failure> {
+    async fn open(&self, place: usize, mut gate: OwnedMutexGuard<Gate>, pressed: bool) -> Result<Live, Failure> {
         if let Some(wait) = gate.wait(pressed) {
             let status = self.refused("the last connection attempt failed just now", wait);
             return Err(Failure::new(Reach::HeldBack, status));
@@ -209,10 +217,11 @@ impl Connections {
         match connected {
             Ok(sender) => {
                 *gate = Gate::open();
+                let live = Live { sender, broke: Arc::default() };
                 if let Some(place) = self.places.get(place) {
-                    *lock(&place.sender) = Some(sender.clone());
+                    *lock(&place.live) = Some(live.clone());
                 }
-                Ok(sender)
+                Ok(live)
             }
             Err(cause) => {
                 self.lost.store(true, Ordering::Relaxed);
@@ -295,10 +304,16 @@ impl Connections {
 fn unanswered(error: &hyper::Error) -> Reach {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>().filter(|error| error.is_reset()) {
-            // RFC 9113, section 8.7: what is refused was not looked at.
-            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            return if refused { Reach::Unsent } else { Reach::Unclear };
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            // RFC 9113, section 8.7: what is refused was not looked at; nor was what a GOAWAY ends (section 6.8). Streams that
+            // it lets go on never hear of it.
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            if refused || error.is_go_away() && error.is_remote() {
+                return Reach::Overtaken;
+            }
+            if error.is_reset() {
+                return Reach::Unclear;
+            }
         }
         cause = error.source();
     }

@@ -140,7 +140,9 @@ fn outcome(reply: &Reply<Status>) -> Outcome {
             _ => Outcome::Refused,
         },
         Err(status) => match reach(status) {
-            Some(Reach::Unsent | Reach::HeldBack) => Outcome::Unsent { ready_in: delay(status).unwrap_or_default() },
+            Some(Reach::Unsent | Reach::Overtaken | Reach::HeldBack) => {
+                Outcome::Unsent { ready_in: delay(status).unwrap_or_default() }
+            }
             Some(Reach::Broken) => Outcome::Broken,
             Some(Reach::Unclear) => {
                 Outcome::Unclear { pushback: delay(status).map_or(Pushback::None, Pushback::After) }

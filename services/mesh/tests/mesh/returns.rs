@@ -1,13 +1,19 @@
-//! Endpoints that are back under the address that they had: callers who have nobody else find them.
+//! Connections that end, and endpoints that are back under the address that they had: callers who have nobody else find them.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
+use bytes::BytesMut;
 use mesh::{CallSettings, Context, Tenant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::{
-    house::{caller, eventually, get, house, update},
+    house::{caller, eventually, get, house, in_time, update},
     line::outcome,
     proxy::Proxy,
+    raw::{GOAWAY, HEADERS, SETTINGS, put},
     stub::Stub,
 };
 
@@ -56,4 +62,71 @@ async fn an_endpoint_that_is_left_alone_is_asked_before_its_time_where_no_other_
         assert_eq!(outcome(&account.get_account(get("ada")).await), "Ok", "call {call}");
     }
     assert!(one.connections() > before);
+}
+
+/// A way to a server on which so many connections go away (RFC 9113, section 6.8) as soon as they carry a call, which they
+/// say that they have not looked at. Later ones are handed on.
+async fn going_away(mut times: u32, server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            if times == 0 {
+                let mut onward = TcpStream::connect(server).await.unwrap();
+                // A connection that breaks is a test's doing.
+                let _ = tokio::io::copy_bidirectional(&mut socket, &mut onward).await;
+                continue;
+            }
+            times -= 1;
+            let mut words = BytesMut::new();
+            put(&mut words, SETTINGS, 0, 0, &[]);
+            socket.write_all(&words.split()).await.unwrap();
+            socket.read_exact(&mut [0; b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len()]).await.unwrap();
+            let mut head = [0; 9];
+            while head[3] != HEADERS {
+                socket.read_exact(&mut head).await.unwrap();
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                socket.read_exact(&mut vec![0; usize::try_from(length).unwrap()]).await.unwrap();
+            }
+            // The last stream that was looked at, which is none, and NO_ERROR.
+            put(&mut words, GOAWAY, 0, 0, &[0; 8]);
+            socket.write_all(&words).await.unwrap();
+            let _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn what_a_goaway_overtakes_is_sent_again_whatever_it_is_and_says_nothing_of_the_endpoint() {
+    let stub = Stub::default();
+    let (_running, address) = house(&stub).await;
+    let mut account = caller(&[going_away(6, address).await], CallSettings::default());
+    // Three connections go away for each of two calls; were these failures, the breaker would have opened after the fifth.
+    for call in 0..50 {
+        assert_eq!(outcome(&account.update_account(update("ada")).await), "Ok", "call {call}");
+    }
+    assert_eq!(stub.seen().len(), 50);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_one_failure_however_many_calls_were_on_it() {
+    let stub = Stub::default();
+    let (_running, address) = house(&stub).await;
+    let proxy = Proxy::to(address).await;
+    let settings = CallSettings { connections: 1, ..CallSettings::default() };
+    let mut account = caller(&[proxy.address], settings);
+    let held: Vec<_> = (0..16)
+        .map(|_| {
+            let mut account = account.clone();
+            tokio::spawn(async move { outcome(&account.update_account(update("held")).await) })
+        })
+        .collect();
+    stub.begun(held.len()).await;
+    proxy.close();
+    for call in held {
+        assert_eq!(in_time("a call", call).await.unwrap(), "Unavailable DEPENDENCY_UNAVAILABLE");
+    }
+    proxy.open();
+    assert_eq!(outcome(&account.update_account(update("ada")).await), "Ok");
 }
