@@ -20,8 +20,9 @@ use tower::{Service, ServiceBuilder};
 
 use crate::{
     Context, Reason, Refusal, Telemetry, Toward,
+    header::PROCESS,
     observe::Label,
-    serve::{PROCESS, ProcessWord},
+    serve::ProcessWord,
     stack::{Stack, Way, stage},
 };
 
@@ -161,7 +162,7 @@ impl Service<Request<Body>> for Peer {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if let Some(word) = &self.word {
-            request.headers_mut().insert(PROCESS, word.clone());
+            request.headers_mut().insert(&PROCESS, word.clone());
         }
         self.stack.call(request)
     }

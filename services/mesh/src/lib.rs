@@ -12,6 +12,7 @@ pub mod identity;
 mod tls;
 pub use tls::{LeafFault, Tls, TlsFault, TlsSettings, Toward};
 
+mod header;
 mod socket;
 mod stack;
 

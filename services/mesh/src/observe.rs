@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId};
 use tonic::Code;
 
-use crate::{Clock, Time, call::lock};
+use crate::{Clock, Time, call::lock, header::CALLER};
 
 pub(crate) use edges::Key;
 pub(crate) use rpc::server;
@@ -29,9 +29,6 @@ pub(crate) use rpc::server;
 use edges::Edges;
 use recent::{Recent, Record};
 use taps::Taps;
-
-/// Says who calls, to whoever wants to know and to nobody who decides: `product@` and the mark of its process.
-pub(crate) const CALLER: &str = "x-trivet-caller";
 
 /// What is called in order to look. Observed, it would show the observer.
 const LOOKS: [&str; 4] =
@@ -192,7 +189,7 @@ impl Observer {
 
     /// Which service calls with these headers, and from where that is seen; `None` where it is none that we know.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Option<(&'static str, View)> {
-        let (name, mark) = headers.get(CALLER)?.to_str().ok()?.split_once('@')?;
+        let (name, mark) = headers.get(&CALLER)?.to_str().ok()?.split_once('@')?;
         let role = self.0.services.iter().find(|known| **known == name)?;
         Some((role, if mark == self.0.mark { View::Echo } else { View::Callee }))
     }
@@ -208,12 +205,11 @@ impl Observer {
         breakered.push(Breakered { caller, peer, endpoints });
     }
 
-    /// Begins to watch a call, unless it only looks.
-    pub(crate) fn watch(&self, path: &str, place: &Place<'_>) -> Option<Watch> {
+    /// Begins to watch a call that began then, unless it only looks.
+    pub(crate) fn watch(&self, path: &str, began: Instant, place: &Place<'_>) -> Option<Watch> {
         if LOOKS.iter().any(|look| path.starts_with(look)) {
             return None;
         }
-        let began = Instant::now();
         let record = Record {
             key: place.key,
             code: Code::Cancelled,
@@ -234,9 +230,9 @@ impl Observer {
 }
 
 impl Watch {
-    /// The call has ended so.
-    pub(crate) fn end(mut self, code: Code) {
-        self.note(code);
+    /// The call has ended so, after so long.
+    pub(crate) fn end(mut self, code: Code, took: Duration) {
+        self.note(code, took);
     }
 
     /// It is known who called, whatever it was that they said.
@@ -246,9 +242,8 @@ impl Watch {
         }
     }
 
-    fn note(&mut self, code: Code) {
+    fn note(&mut self, code: Code, took: Duration) {
         let Some(record) = self.record.take() else { return };
-        let took = self.began.elapsed();
         let record = Record { code, took, ..record };
         let Inner { edges, recent, taps, .. } = &*self.observer.0;
         edges.of(record.key).count(record.began.saturating_add(took), code, took);
@@ -259,7 +254,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.note(Code::Cancelled);
+        self.note(Code::Cancelled, self.began.elapsed());
     }
 }
 
@@ -280,7 +275,7 @@ mod tests {
     fn only_a_service_of_the_contract_is_known_as_a_caller_and_only_here_as_one_of_our_own() {
         let (here, elsewhere) = (Observer::new(0), Observer::new(0));
         let seen = |observer: &Observer, value: &HeaderValue| {
-            observer.caller(&HeaderMap::from_iter([(CALLER.parse().unwrap(), value.clone())]))
+            observer.caller(&HeaderMap::from_iter([(CALLER.clone(), value.clone())]))
         };
         let label = here.label("product").unwrap();
         assert_eq!(seen(&here, &label.header), Some(("product", View::Echo)));

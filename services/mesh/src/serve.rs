@@ -7,7 +7,6 @@ mod deadline;
 mod fault;
 mod identity;
 mod limit;
-mod metrics;
 mod rate;
 mod shape;
 mod streams;
@@ -24,13 +23,12 @@ use crate::{
     stack::{Innermost, Stack, stage},
 };
 
-pub(crate) use deadline::{GRPC_TIMEOUT, write as write_timeout};
+pub(crate) use deadline::write as write_timeout;
 pub use fault::{FaultFault, Faults};
-pub(crate) use identity::{Identity, Known, PROCESS, ProcessWord, TENANT, Workloads};
+pub(crate) use identity::{Identity, Known, ProcessWord, Workloads};
 pub use identity::{IdentityMode, IdentitySettings};
 pub(crate) use rate::Rate;
 pub use streams::{Answers, Streams};
-pub(crate) use trace::REQUEST_ID;
 pub use web::{OriginFaults, Origins};
 
 /// Bytes of the largest request: a batch of 1,000 ids of 128 bytes, and room.
@@ -68,10 +66,9 @@ pub(crate) fn stack(serving: &Serving, routes: Routes) -> Stack<Infallible> {
         .layer(stage(web::Web::of(&serving.origins)))
         // What is not gRPC is refused in HTTP's own words, before anything is spent on it.
         .layer(stage(shape::Shape))
-        // The call gets its name: request id, W3C trace context, and a span where it is sampled. From here on it is observed.
+        // The call gets its name: request id, W3C trace context, and a span where it is sampled. From here on it is observed,
+        // counted and timed, whatever becomes of it.
         .layer(stage(trace::Trace::new(serving)))
-        // Counted and timed, whatever becomes of it.
-        .layer(stage(metrics::Metrics::new(serving)))
         // From here on there is an end: grpc-timeout, or our own default.
         .layer(stage(deadline::Deadline { default: serving.default_deadline }))
         // Who calls, for which tenant, and whether they may: default deny as soon as callers have identities.

@@ -27,7 +27,7 @@ use tracing_subscriber::{
     EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use crate::observe::Observer;
+use crate::{header::GRPC_STATUS, observe::Observer};
 
 /// Spans that are exported carry this target.
 pub(crate) const SPAN_TARGET: &str = "mesh::rpc";
@@ -273,7 +273,7 @@ fn unsampled(parent: &SpanContext) -> SpanContext {
 
 /// The code that a response carries in its headers. One that has none yet is going well.
 pub(crate) fn code_of<B>(response: &Response<B>) -> Code {
-    response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+    response.headers().get(&GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
 
 /// An error and everything behind it, as one line.

@@ -1,43 +1,51 @@
 //! One attempt of a call, and what is known when it fails.
 
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderValue, Request, request::Parts};
+use http::{Extensions, HeaderValue, Request, request::Parts};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 
-/// How many attempts there were before this one (gRFC A6).
-const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
+use super::lock;
+use crate::header::PREVIOUS_ATTEMPTS;
+
 /// A message is kept for another attempt up to this size: one frame of a unary call.
 const REPLAY_BYTES: usize = 64 * 1024;
 
 /// What all attempts of a call share. It rides in their requests.
 #[derive(Clone, Debug)]
 pub(super) struct Course {
+    /// When the first one began.
+    pub(super) began: Instant,
     /// When the call must be over; the connection writes it into `grpc-timeout`.
     pub(super) deadline: Instant,
     /// The endpoints that it was tried at, which another attempt leaves out while there are others.
-    pub(super) tried: Arc<Mutex<BTreeSet<SocketAddr>>>,
+    pub(super) tried: Arc<Mutex<Endpoints>>,
 }
 
+/// Some endpoints, mostly one.
+pub(super) type Endpoints = SmallVec<[SocketAddr; 2]>;
+
 impl Course {
-    /// The course of a call that must be over by then.
-    pub(super) fn until(deadline: Instant) -> Self {
-        Self { deadline, tried: Arc::default() }
+    /// The course of a call that begins, and must be over by then.
+    pub(super) fn new(began: Instant, deadline: Instant) -> Self {
+        Self { began, deadline, tried: Arc::default() }
     }
 }
 
 /// A call of one message, which is kept so that it can be sent as often as it takes.
 pub(super) struct Call {
     head: Parts,
+    /// What the caller hung on it. It goes along with the first attempt: nobody on the way out has use for it.
+    extensions: Mutex<Extensions>,
     pub(super) message: Bytes,
     pub(super) course: Course,
 }
@@ -63,9 +71,8 @@ impl Call {
                 return Ok(Kept::TooLong(Request::from_parts(head, body)));
             }
         }
-        // Nobody on the way out has use for what the caller hung on it.
-        head.extensions.clear();
-        Ok(Kept::Whole(Self { head, message, course }))
+        let extensions = Mutex::new(std::mem::take(&mut head.extensions));
+        Ok(Kept::Whole(Self { head, extensions, message, course }))
     }
 
     /// The request of another attempt, after so many.
@@ -75,9 +82,12 @@ impl Call {
         *request.uri_mut() = self.head.uri.clone();
         *request.version_mut() = self.head.version;
         *request.headers_mut() = self.head.headers.clone();
-        request.extensions_mut().insert(self.course.clone());
+        *request.extensions_mut() = std::mem::take(&mut lock(&self.extensions));
+        if request.extensions().is_empty() {
+            request.extensions_mut().insert(self.course.clone());
+        }
         if previous > 0 {
-            request.headers_mut().insert(PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
+            request.headers_mut().insert(&PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
         }
         request
     }

@@ -14,13 +14,14 @@ use std::{
 };
 
 use http::{Request, Response};
+use smallvec::SmallVec;
 use tokio::{sync::watch, time::Instant};
 use tonic::{Code, Status, body::Body};
 use tracing::{info, warn};
 
 use super::{
     CallSettings, Failure, Reach, Target,
-    attempt::{Course, is_illness},
+    attempt::{self, Course, is_illness},
     breaker::{Breaker, Change, Verdict},
     connection::Connections,
 };
@@ -145,21 +146,24 @@ impl Endpoints {
     /// One attempt: choose, send, hear.
     async fn attempt(self: &Arc<Self>, request: &mut Request<Body>) -> Result<Response<Body>, Failure> {
         self.resolve_if_due().await;
+        let now = Instant::now();
         let (chosen, deadline) = if let Some(course) = request.extensions().get::<Course>() {
             let mut tried = lock(&course.tried);
-            let chosen = self.choose(&tried)?;
-            tried.insert(chosen.endpoint.address);
+            let chosen = self.choose(&tried, now)?;
+            if !tried.contains(&chosen.endpoint.address) {
+                tried.push(chosen.endpoint.address);
+            }
             (chosen, Some(course.deadline))
         } else {
-            (self.choose(&BTreeSet::new())?, None)
+            (self.choose(&attempt::Endpoints::new(), now)?, None)
         };
         let Chosen { endpoint, probe, pressed } = chosen;
-        let mut attempt = Attempt::begin(self, &endpoint, Terms { deadline, probe });
+        let mut attempt = Attempt::begin(self, &endpoint, Terms { began: now, deadline, probe });
         let outcome = endpoint.connections.send(request, pressed).await;
         match &outcome {
             Ok(response) => {
                 let code = code_of(response);
-                let unfair = code == Code::DeadlineExceeded && attempt.began.elapsed() < FAIR;
+                let unfair = code == Code::DeadlineExceeded && now.elapsed() < FAIR;
                 attempt.heard(unfair || !is_illness(code));
             }
             Err(failure) if failure.news => attempt.heard(false),
@@ -169,15 +173,14 @@ impl Endpoints {
     }
 
     /// The endpoint for an attempt: one that was not tried yet, if there is one.
-    fn choose(&self, tried: &BTreeSet<SocketAddr>) -> Result<Chosen, Failure> {
-        let now = Instant::now();
+    fn choose(&self, tried: &attempt::Endpoints, now: Instant) -> Result<Chosen, Failure> {
         let known = lock(&self.known);
         if known.endpoints.is_empty() {
             let message = format!("no endpoint of {} is known at {}", self.peer, self.target);
             return Err(Failure::new(Reach::Shut, Refusal::new(Reason::DependencyUnavailable, message)));
         }
         let mut open_for = Duration::MAX;
-        let mut may: Vec<&Arc<Endpoint>> = known
+        let mut may: SmallVec<[&Arc<Endpoint>; 8]> = known
             .endpoints
             .values()
             .filter(|endpoint| match lock(&endpoint.health).breaker.peek(now) {
@@ -202,7 +205,7 @@ impl Endpoints {
         }
         let chosen = match may.as_slice() {
             [only] => only,
-            several => sooner(several),
+            several => sooner(several, now),
         };
         match lock(&chosen.health).breaker.enter(now, pressed) {
             Verdict::Refuse(wait) => Err(self.circuit_open(wait)),
@@ -293,8 +296,8 @@ impl Drop for Endpoint {
 
 impl Endpoint {
     /// How long an answer is expected to take: the average so far, once for each request that waits already.
-    fn load(&self) -> Duration {
-        let expected = lock(&self.health).expected_at(Instant::now());
+    fn load(&self, now: Instant) -> Duration {
+        let expected = lock(&self.health).expected_at(now);
         expected.saturating_mul(self.in_flight.load(Ordering::Relaxed).saturating_add(1))
     }
 }
@@ -327,12 +330,12 @@ fn mix(old: Duration, new: Duration, age: Duration) -> Duration {
 }
 
 /// Of two taken at random, the one with less load.
-fn sooner<'e>(several: &[&'e Arc<Endpoint>]) -> &'e Arc<Endpoint> {
+fn sooner<'e>(several: &[&'e Arc<Endpoint>], now: Instant) -> &'e Arc<Endpoint> {
     let first = rand::random_range(0..several.len());
     let second = (first + rand::random_range(1..several.len())) % several.len();
     #[allow(clippy::indexing_slicing, reason = "both are taken from the range of its length")]
     let (first, second) = (several[first], several[second]);
-    if second.load() < first.load() { second } else { first }
+    if second.load(now) < first.load(now) { second } else { first }
 }
 
 /// An attempt under way. Dropped without a word, either its time was up, which is a failure, or its caller gave up,
@@ -340,13 +343,13 @@ fn sooner<'e>(several: &[&'e Arc<Endpoint>]) -> &'e Arc<Endpoint> {
 struct Attempt<'e> {
     endpoints: &'e Endpoints,
     endpoint: Arc<Endpoint>,
-    began: Instant,
     terms: Terms,
     heard: bool,
 }
 
 #[derive(Clone, Copy)]
 struct Terms {
+    began: Instant,
     /// When its time is up.
     deadline: Option<Instant>,
     /// What becomes of it decides for the others.
@@ -356,14 +359,14 @@ struct Terms {
 impl<'e> Attempt<'e> {
     fn begin(endpoints: &'e Endpoints, endpoint: &Arc<Endpoint>, terms: Terms) -> Self {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { endpoints, endpoint: endpoint.clone(), began: Instant::now(), terms, heard: false }
+        Self { endpoints, endpoint: endpoint.clone(), terms, heard: false }
     }
 
     fn heard(&mut self, well: bool) {
         self.heard = true;
         let now = Instant::now();
         let mut health = lock(&self.endpoint.health);
-        health.learn(if well { now - self.began } else { PENALTY }, now);
+        health.learn(if well { now - self.terms.began } else { PENALTY }, now);
         let change = health.breaker.heard(well, self.terms.probe, now, || self.endpoint.out.one_more());
         drop(health);
         let peer = self.endpoints.peer;
@@ -388,12 +391,12 @@ impl Drop for Attempt<'_> {
             return;
         }
         let now = Instant::now();
-        if self.terms.deadline.is_some_and(|deadline| now >= deadline) && now - self.began >= FAIR {
+        if self.terms.deadline.is_some_and(|deadline| now >= deadline) && now - self.terms.began >= FAIR {
             return self.heard(false);
         }
         let mut health = lock(&self.endpoint.health);
         // Given up because it was too slow, mostly: it counts as one that waited this long.
-        health.learn(now - self.began, now);
+        health.learn(now - self.terms.began, now);
         if self.terms.probe {
             health.breaker.abandoned();
         }

@@ -26,7 +26,8 @@ use tonic::{Status, body::Body};
 use super::{CallSettings, Failure, Reach, attempt::Course, balance::lock};
 use crate::{
     Reason, Refusal, Toward,
-    serve::{GRPC_TIMEOUT, write_timeout},
+    header::GRPC_TIMEOUT,
+    serve::write_timeout,
     socket::{Counted, Socket},
 };
 
@@ -77,13 +78,13 @@ struct Live {
 }
 
 impl Place {
-    /// The connection, if there is one that lives.
-    fn live(&self) -> Option<Live> {
+    /// Whether there is a connection that lives.
+    fn is_live(&self) -> bool {
         let mut held = lock(&self.live);
         if held.as_ref().is_some_and(|live| live.sender.is_closed()) {
             *held = None;
         }
-        held.clone()
+        held.is_some()
     }
 }
 
@@ -146,9 +147,9 @@ impl Connections {
         Arc::new(Self { address, authority, settings, tls, places, gate, barred: AtomicBool::new(false), lost })
     }
 
-    /// Whether the last attempt to connect failed, so that the next one may be held back.
+    /// Whether there is none, and the last attempt to open one failed, so that the next one may be held back.
     pub(super) fn are_barred(&self) -> bool {
-        self.barred.load(Ordering::Relaxed)
+        self.barred.load(Ordering::Relaxed) && !self.places.iter().any(Place::is_live)
     }
 
     /// Sends one request and gives the head of its response. `pressed`: there is nowhere else to go.
@@ -180,7 +181,7 @@ impl Connections {
             let busy = taken.in_flight.load(Ordering::Relaxed) > CALLS_EACH;
             // Nobody waits for one more while there is one.
             if busy
-                && let Some(empty) = self.places.iter().position(|place| place.live().is_none())
+                && let Some(empty) = self.places.iter().position(|place| !place.is_live())
                 && let Ok(gate) = self.gate.clone().try_lock_owned()
             {
                 let connections = self.clone();
@@ -202,9 +203,10 @@ impl Connections {
 
     /// Of the connections that there are, the one with the fewest calls under way.
     fn least(&self) -> Option<Taken<'_>> {
-        let live = self.places.iter().filter_map(|place| Some((place, place.live()?)));
-        let least = live.min_by_key(|(place, _)| place.in_flight.load(Ordering::Relaxed));
-        least.map(|(place, live)| Taken::new(place, live))
+        let live = self.places.iter().filter(|place| place.is_live());
+        let least = live.min_by_key(|place| place.in_flight.load(Ordering::Relaxed))?;
+        let live = lock(&least.live).clone()?;
+        Some(Taken::new(least, live))
     }
 
     async fn open(&self, place: usize, mut gate: OwnedMutexGuard<Gate>, pressed: bool) -> Result<Live, Failure> {
@@ -283,7 +285,7 @@ impl Connections {
         if let Some(Course { deadline, .. }) = request.extensions().get() {
             let left = deadline.saturating_duration_since(Instant::now());
             if let Ok(value) = HeaderValue::try_from(write_timeout(left)) {
-                request.headers_mut().insert(GRPC_TIMEOUT, value);
+                request.headers_mut().insert(&GRPC_TIMEOUT, value);
             }
         }
         Ok(())

@@ -66,7 +66,7 @@ impl Hedge {
         sorted.get(sorted.len() * 95 / 100).copied()
     }
 
-    fn answered(&self, method: &Method, took: Duration) {
+    fn answered(&self, method: &Method, began: Instant) {
         let Some(times) = self.times.as_ref().filter(|_| method.idempotency == Idempotency::NoSideEffects) else {
             return;
         };
@@ -75,7 +75,7 @@ impl Hedge {
         if times.len() == REMEMBERED {
             times.pop_front();
         }
-        times.push_back(took);
+        times.push_back(began.elapsed());
     }
 }
 
@@ -87,7 +87,7 @@ impl Hedge {
         (call, previous): (&Call, u32),
         next: &impl Next<Status>,
     ) -> Reply<Status> {
-        let began = Instant::now();
+        let began = if previous == 0 { call.course.began } else { Instant::now() };
         let when = if repeatable { self.when(method, began, call.course.deadline) } else { None };
         let mut request = call.request(previous);
         let mut first = std::pin::pin!(next.go(&mut request));
@@ -106,7 +106,7 @@ impl Hedge {
             },
         };
         if is_well(&reply) {
-            self.answered(method, began.elapsed());
+            self.answered(method, began);
         }
         reply
     }

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     Telemetry,
+    header::PUSHBACK,
     observe::{Key, View},
     stack::{Next, Reply, Stage},
     telemetry::code_of,
@@ -155,7 +156,7 @@ fn outcome(reply: &Reply<Status>) -> Outcome {
 /// How long the server asks us to hold back: `grpc-retry-pushback-ms`, of which anything but a number of milliseconds means
 /// not to try again at all (gRFC A6); or RetryInfo.
 fn pushback(response: &Response<Body>) -> Pushback {
-    if let Some(value) = response.headers().get("grpc-retry-pushback-ms") {
+    if let Some(value) = response.headers().get(&PUSHBACK) {
         let millis = value.to_str().ok().and_then(|value| value.parse::<u32>().ok());
         return millis.map_or(Pushback::Never, |millis| Pushback::After(Duration::from_millis(millis.into())));
     }
@@ -262,7 +263,7 @@ mod tests {
         ] {
             let mut response = Response::new(Body::empty());
             if let Some(value) = value {
-                response.headers_mut().insert("grpc-retry-pushback-ms", HeaderValue::from_static(value));
+                response.headers_mut().insert(&PUSHBACK, HeaderValue::from_static(value));
             }
             assert_eq!(pushback(&response), expected, "{value:?}");
         }

@@ -1,7 +1,7 @@
 //! Names a call and opens its span; the trace context goes along in `traceparent`, the request id and the tenant in
 //! their own headers. Who watches sees the call, and who it is that calls.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use http::{HeaderValue, Request};
 use tonic::{Status, body::Body};
@@ -9,8 +9,8 @@ use tracing::Instrument as _;
 
 use crate::{
     Context, Telemetry,
-    observe::{CALLER, Key, Label, Place, View},
-    serve::{REQUEST_ID, TENANT},
+    header::{CALLER, REQUEST_ID, TENANT},
+    observe::{Key, Label, Place, View},
     stack::{Next, Reply, Stage},
     telemetry::{code_of, rpc, w3c},
 };
@@ -26,10 +26,11 @@ pub(super) struct Trace {
 
 impl Stage<Status> for Trace {
     async fn run(&self, request: &mut Request<Body>, next: &impl Next<Status>) -> Reply<Status> {
+        let began = Instant::now();
         let method = trivet_proto::method(request.uri().path()).map_or("other", |method| method.path);
         let (mut span, mut watch) = (tracing::Span::none(), None);
         if let Some(caller) = &self.caller {
-            request.headers_mut().insert(CALLER, caller.header.clone());
+            request.headers_mut().insert(&CALLER, caller.header.clone());
         }
         let (mut parts, body) = std::mem::take(request).into_parts();
         if let Some(context) = parts.extensions.get::<Context>() {
@@ -39,26 +40,29 @@ impl Stage<Status> for Trace {
                 let key = Key { caller: caller.role, callee: self.peer, method, view: View::Caller };
                 let (parent_id, request_id) = (context.trace.span_id(), &context.request_id);
                 let place = Place { key, trace: &trace, parent_id, request_id };
-                self.telemetry.observer.watch(parts.uri.path(), &place)
+                self.telemetry.observer.watch(parts.uri.path(), began, &place)
             });
             w3c::inject(&trace, &mut parts.headers);
-            for (name, text) in [(REQUEST_ID, &*context.request_id), (TENANT, context.tenant.as_str())] {
+            for (name, text) in [(&REQUEST_ID, &*context.request_id), (&TENANT, context.tenant.as_str())] {
                 if let Ok(value) = HeaderValue::from_str(text) {
                     parts.headers.insert(name, value);
                 }
             }
         }
         *request = Request::from_parts(parts, body);
-        let began = std::time::Instant::now();
-        let reply = next.go(request).instrument(span.clone()).await;
-        let code = reply.as_ref().map_or_else(Status::code, code_of);
+        let reply = if span.is_none() {
+            next.go(request).await
+        } else {
+            // On the heap, where it is no part of the way of all the others.
+            Box::pin(next.go(request).instrument(span.clone())).await
+        };
+        let (code, took) = (reply.as_ref().map_or_else(Status::code, code_of), began.elapsed());
         rpc::record_client_code(&span, code);
         if let Some(watch) = watch {
-            watch.end(code);
+            watch.end(code, took);
         }
-        self.telemetry
-            .client_calls
-            .record(began.elapsed().as_secs_f64(), &rpc::attributes((rpc::PEER, self.peer), method, code));
+        let attributes = rpc::attributes((rpc::PEER, self.peer), method, code);
+        self.telemetry.client_calls.record(took.as_secs_f64(), &attributes);
         reply
     }
 }

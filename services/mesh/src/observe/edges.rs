@@ -1,12 +1,9 @@
 //! Who calls whom: one set of counts for each caller, callee and method, found without a lock. Edges are added and never
 //! taken away; there are as many as the contract has methods, times who calls them.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher as _, RandomState},
-    sync::OnceLock,
-    time::Duration,
-};
+use std::{collections::BTreeMap, hash::BuildHasher as _, sync::OnceLock, time::Duration};
+
+use foldhash::fast::RandomState;
 
 use super::{
     View,
@@ -46,7 +43,7 @@ pub(super) struct Edges {
 impl Default for Edges {
     fn default() -> Self {
         let places = (0..EDGES).map(|_| OnceLock::new()).collect();
-        Self { places, other: Slices::default(), hashes: RandomState::new() }
+        Self { places, other: Slices::default(), hashes: RandomState::default() }
     }
 }
 

@@ -9,13 +9,12 @@ use tonic::body::Body;
 
 use crate::{
     Context, Reason, Refusal,
+    header::GRPC_TIMEOUT,
     refusal::Violation,
     serve::complete::refuse,
     stack::{Next, Reply, Stage},
 };
 
-/// How long the caller waits, from now on (gRPC over HTTP/2, "Timeout").
-pub(crate) const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// Nobody waits longer than this for one answer; a longer wish counts as this one.
 const LONGEST: Duration = Duration::from_hours(1);
 
@@ -33,12 +32,13 @@ impl Stage<Infallible> for Deadline {
         let timeout = match timeout {
             Ok(timeout) => timeout.unwrap_or(self.default).min(LONGEST),
             Err(fault) => {
-                let violation = Violation { field: GRPC_TIMEOUT.to_owned(), description: fault.to_owned() };
+                let violation = Violation { field: GRPC_TIMEOUT.to_string(), description: fault.to_owned() };
                 return Ok(refuse(&context.request_id, Refusal::fields(Reason::InvalidFields, vec![violation])));
             }
         };
-        let (deadline, request_id) = (Instant::now() + timeout, context.request_id.clone());
-        context.deadline = deadline;
+        // So far it is when the call came.
+        context.deadline += timeout;
+        let (deadline, request_id) = (context.deadline, context.request_id.clone());
         if deadline <= Instant::now() {
             let late = "the deadline had passed when the call came; nothing was begun";
             return Ok(refuse(&request_id, Refusal::new(Reason::DeadlineExceeded, late)));
@@ -53,7 +53,7 @@ impl Stage<Infallible> for Deadline {
 /// Reads `grpc-timeout`: one to eight digits and a unit. tonic takes what it cannot read for no deadline at all.
 fn read(headers: &HeaderMap) -> Result<Option<Duration>, &'static str> {
     const FORM: &str = "must be one to eight digits and a unit out of H, M, S, m, u and n";
-    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
+    let Some(value) = headers.get(&GRPC_TIMEOUT) else { return Ok(None) };
     let Some((unit, digits)) = value.as_bytes().split_last() else { return Err(FORM) };
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return Err(FORM);
@@ -72,8 +72,8 @@ fn read(headers: &HeaderMap) -> Result<Option<Duration>, &'static str> {
 
 /// Writes a `grpc-timeout` of at most eight digits, in the finest unit that holds it, rounded down.
 pub(crate) fn write(timeout: Duration) -> String {
-    const TOO_MANY_DIGITS: u128 = 100_000_000;
-    let micros = timeout.as_micros();
+    const TOO_MANY_DIGITS: u64 = 100_000_000;
+    let micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
     if micros < TOO_MANY_DIGITS {
         format!("{micros}u")
     } else if micros / 1_000 < TOO_MANY_DIGITS {
@@ -89,7 +89,7 @@ mod tests {
 
     fn check(value: &'static str, expected: Option<Duration>) {
         let mut headers = HeaderMap::new();
-        headers.insert(GRPC_TIMEOUT, http::HeaderValue::from_static(value));
+        headers.insert(&GRPC_TIMEOUT, http::HeaderValue::from_static(value));
         assert_eq!(read(&headers).ok().flatten(), expected, "{value:?}");
     }
 
@@ -111,7 +111,7 @@ mod tests {
             [Duration::from_nanos(1_500), Duration::from_millis(250), Duration::from_secs(200), Duration::MAX]
         {
             let mut headers = HeaderMap::new();
-            headers.insert(GRPC_TIMEOUT, http::HeaderValue::from_str(&write(timeout)).unwrap());
+            headers.insert(&GRPC_TIMEOUT, http::HeaderValue::from_str(&write(timeout)).unwrap());
             assert!(read(&headers).unwrap().unwrap() <= timeout);
         }
     }

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::allow::{Grant, Needed, Rights, Tenants, needed};
 use crate::{
     Caller, Clock, Context, Fields, Parts, Reason, Refusal, Tenant, Time, TlsSettings,
+    header::{PROCESS, TENANT},
     identity::{Certified, Transport, WHOLE},
     observe::Kind,
     serve::complete::refuse,
@@ -30,11 +31,6 @@ use keys::{Keys, refused};
 use lapse::{Lapse, expired};
 pub(crate) use settings::Workloads;
 pub use settings::{IdentityMode, IdentitySettings};
-
-/// The tenant that a call is made for, where its caller may act for several.
-pub(crate) const TENANT: &str = "x-trivet-tenant";
-/// The word that roles of one process know each other by.
-pub(crate) const PROCESS: &str = "x-trivet-process";
 
 /// Calls a second that the log says of that they were refused; all of them are counted.
 const SAID: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
@@ -86,7 +82,7 @@ impl ProcessWord {
     }
 
     fn is_in(&self, headers: &HeaderMap) -> bool {
-        headers.get(PROCESS).is_some_and(|word| word.as_bytes().ct_eq(self.0.as_bytes()).into())
+        headers.get(&PROCESS).is_some_and(|word| word.as_bytes().ct_eq(self.0.as_bytes()).into())
     }
 }
 
@@ -277,7 +273,7 @@ impl Stage<Infallible> for Identity {
                 }
                 // Handlers have no use for secrets.
                 head.headers.remove(AUTHORIZATION);
-                head.headers.remove(PROCESS);
+                head.headers.remove(&PROCESS);
                 *request = Request::from_parts(head, body);
                 let mut response = match lapse {
                     None => next.go(request).await?,
@@ -319,12 +315,12 @@ fn operator(headers: &HeaderMap) -> Result<Admitted, Refusal> {
 
 /// The tenant that the caller names, if it names one.
 fn named_tenant(headers: &HeaderMap) -> Result<Option<Tenant>, Refusal> {
-    let mut named = headers.get_all(TENANT).iter();
+    let mut named = headers.get_all(&TENANT).iter();
     let Some(first) = named.next() else { return Ok(None) };
     // Of two, somebody on the way would have meant the other one.
     let one = if named.next().is_some() { None } else { first.to_str().ok() };
     let mut fields = Fields::default();
-    let tenant = fields.read(TENANT, Tenant::parse(one.unwrap_or("\u{fffd}")));
+    let tenant = fields.read(TENANT.as_str(), Tenant::parse(one.unwrap_or("\u{fffd}")));
     fields.finish((tenant,)).map(|(tenant,)| Some(tenant))
 }
 

@@ -1,4 +1,5 @@
-//! Opens a call: its request id, its place in a trace, and, where it is sampled, its span. Sampled or not, it is observed.
+//! Opens a call: its request id, its place in a trace, and, where it is sampled, its span. Sampled or not, it is observed,
+//! counted and timed: `rpc.server.call.duration`, by method and code.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -8,15 +9,14 @@ use tonic::body::Body;
 use tracing::Instrument as _;
 
 use crate::{
-    Caller, Clock, Context, Telemetry, Tenant, id,
+    Caller, Clock, Context, Telemetry, Tenant,
+    header::REQUEST_ID,
+    id,
     observe::{Key, Kind, Place, View},
     serve::{Identity, Serving},
     stack::{Next, Reply, Stage},
     telemetry::{code_of, rpc},
 };
-
-/// Carries the call's id, both ways.
-pub(crate) const REQUEST_ID: &str = "x-request-id";
 
 /// See the module.
 #[derive(Clone)]
@@ -39,53 +39,68 @@ impl Trace {
 
 impl Stage<Infallible> for Trace {
     async fn run(&self, request: &mut Request<Body>, next: &impl Next<Infallible>) -> Reply<Infallible> {
+        let began = Instant::now();
         let (path, headers) = (request.uri().path(), request.headers());
         let method = trivet_proto::method(path);
-        let request_id = request_id(headers, &self.clock);
-        let Telemetry { observer, .. } = &*self.telemetry;
+        let (id, request_id) = request_id(headers, &self.clock);
+        let Telemetry { observer, server_calls, .. } = &*self.telemetry;
         let (span, trace, parent_id) =
             self.telemetry.server_span(self.role, path.trim_start_matches('/'), &request_id, headers);
         let (caller, view) = observer
             .caller(headers)
             .filter(|(name, _)| self.identity.believes(name, request))
             .unwrap_or((ANYBODY, View::Callee));
-        let key = Key { caller, callee: self.role, method: method.map_or("other", |method| method.path), view };
-        let watch = observer.watch(path, &Place { key, trace: &trace, parent_id, request_id: &request_id });
+        // Only methods of the contract become a label: a caller cannot make new ones.
+        let label = method.map_or("other", |method| method.path);
+        let place = Place {
+            key: Key { caller, callee: self.role, method: label, view },
+            trace: &trace,
+            parent_id,
+            request_id: &request_id,
+        };
+        let watch = observer.watch(path, began.into_std(), &place);
         request.extensions_mut().insert(Context {
             tenant: Tenant::default_tenant(),
             // As is everybody until the identity stage knows better.
             caller: Caller::Operator,
             request_id: request_id.clone(),
-            // The deadline stage knows better.
-            deadline: Instant::now(),
+            // The deadline stage adds how long it may take.
+            deadline: began,
             trace,
             method,
         });
-        let mut response = next.go(request).instrument(span.clone()).await?;
-        let code = code_of(&response);
+        let mut response = if span.is_none() {
+            next.go(request).await?
+        } else {
+            // On the heap, where it is no part of the way of all the others.
+            Box::pin(next.go(request).instrument(span.clone())).await?
+        };
+        let (code, took) = (code_of(&response), began.elapsed());
         rpc::record_server_code(&span, code);
         if let Some(mut watch) = watch {
             if let Some(kind) = response.extensions_mut().remove::<Kind>() {
                 watch.by(kind);
             }
-            watch.end(code);
+            watch.end(code, took);
         }
-        if let Ok(value) = HeaderValue::from_str(&request_id) {
-            response.headers_mut().insert(REQUEST_ID, value);
+        server_calls.record(took.as_secs_f64(), &rpc::attributes((rpc::ROLE, self.role), label, code));
+        if let Some(id) = id {
+            response.headers_mut().insert(&REQUEST_ID, id);
         }
         Ok(response)
     }
 }
 
-/// The caller's request id where it is a good one, 1 to 128 visible ASCII characters, else one of ours.
-fn request_id(headers: &HeaderMap, clock: &Clock) -> Arc<str> {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    match given {
-        Some(given) if (1..=128).contains(&given.len()) && given.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            given.into()
-        }
-        _ => id::fresh("req", clock).into(),
+/// The caller's request id where it is a good one, 1 to 128 visible ASCII characters, else one of ours; as it is sent, too.
+fn request_id(headers: &HeaderMap, clock: &Clock) -> (Option<HeaderValue>, Arc<str>) {
+    let good = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    if let Some(given) = headers.get(&REQUEST_ID)
+        && let Some(id) = given.to_str().ok().filter(good)
+    {
+        return (Some(given.clone()), id.into());
     }
+    let made = id::fresh("req", clock);
+    (HeaderValue::from_str(&made).ok(), made.into())
 }
 
 #[cfg(test)]
@@ -94,8 +109,9 @@ mod tests {
 
     fn check(given: &[u8], echoed: bool) {
         let mut headers = HeaderMap::new();
-        headers.insert(REQUEST_ID, HeaderValue::from_bytes(given).unwrap());
-        let id = request_id(&headers, &Clock::system());
+        headers.insert(&REQUEST_ID, HeaderValue::from_bytes(given).unwrap());
+        let (sent, id) = request_id(&headers, &Clock::system());
+        assert_eq!(sent.unwrap().as_bytes(), id.as_bytes());
         assert_eq!(id.as_bytes() == given, echoed, "{id}");
         assert!(echoed || id.starts_with("req_"), "{id}");
     }

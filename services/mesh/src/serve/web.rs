@@ -22,7 +22,8 @@ use tower_http::cors::CorsLayer;
 use tracing::debug;
 
 use crate::{
-    serve::{GRPC_TIMEOUT, REQUEST_ID, TENANT, shape},
+    header::{GRPC_STATUS, GRPC_TIMEOUT, PUSHBACK, REQUEST_ID, TENANT, TRACEPARENT, TRACESTATE},
+    serve::shape,
     stack::{Next, Reply, Stage},
 };
 
@@ -52,18 +53,18 @@ impl Web {
                 AUTHORIZATION,
                 named("x-grpc-web"),
                 named("x-user-agent"),
-                named(GRPC_TIMEOUT),
-                named(REQUEST_ID),
-                named(TENANT),
-                named("traceparent"),
-                named("tracestate"),
+                GRPC_TIMEOUT.clone(),
+                REQUEST_ID.clone(),
+                TENANT.clone(),
+                TRACEPARENT.clone(),
+                TRACESTATE.clone(),
             ])
             .expose_headers([
-                named("grpc-status"),
+                GRPC_STATUS.clone(),
                 named("grpc-message"),
                 named("grpc-status-details-bin"),
-                named("grpc-retry-pushback-ms"),
-                named(REQUEST_ID),
+                PUSHBACK.clone(),
+                REQUEST_ID.clone(),
             ])
             .max_age(MAX_AGE);
         (!origins.is_empty()).then(|| Self { origins: origins.clone(), cors })

@@ -1,16 +1,28 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): the place of a call or an event in a trace, as a header and
 //! as an attribute of events have it.
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
+use crate::header::{TRACEPARENT, TRACESTATE};
 
 /// The `traceparent` of a place in a trace; nothing where it is in none.
 pub(crate) fn traceparent(trace: &SpanContext) -> Option<String> {
-    let flags = trace.trace_flags() & TraceFlags::SAMPLED;
-    trace.is_valid().then(|| format!("00-{}-{}-{flags:02x}", trace.trace_id(), trace.span_id()))
+    String::from_utf8(written(trace)?.to_vec()).ok()
+}
+
+/// The same in ASCII: every call that goes out has one.
+fn written(trace: &SpanContext) -> Option<[u8; 55]> {
+    let mut text = *b"00-................................-................-00";
+    if !trace.is_valid() {
+        return None;
+    }
+    if trace.is_sampled() {
+        text[54] = b'1';
+    }
+    hex::encode_to_slice(trace.trace_id().to_bytes(), &mut text[3..35]).ok()?;
+    hex::encode_to_slice(trace.span_id().to_bytes(), &mut text[36..52]).ok()?;
+    Some(text)
 }
 
 /// The place in a trace that a `traceparent` names, section 3.2: four parts of lower-case hexadecimal digits, and more of
@@ -33,21 +45,22 @@ pub(crate) fn parse(traceparent: &str) -> Option<SpanContext> {
 
 /// Says where in a trace a call is that goes out.
 pub(crate) fn inject(trace: &SpanContext, headers: &mut HeaderMap) {
-    let Some(traceparent) = traceparent(trace) else { return };
+    let Some(traceparent) = written(trace) else { return };
+    if let Ok(value) = HeaderValue::from_bytes(&traceparent) {
+        headers.insert(&TRACEPARENT, value);
+    }
     let tracestate = trace.trace_state().header();
-    for (name, text) in [(TRACEPARENT, traceparent), (TRACESTATE, tracestate)] {
-        if let Some(value) = HeaderValue::try_from(text).ok().filter(|value| !value.is_empty()) {
-            headers.insert(name, value);
-        }
+    if let Some(value) = HeaderValue::try_from(tracestate).ok().filter(|value| !value.is_empty()) {
+        headers.insert(&TRACESTATE, value);
     }
 }
 
 /// Where in a trace a call is that comes in; nowhere if it does not say, or not so that it can be read.
 pub(crate) fn extract(headers: &HeaderMap) -> SpanContext {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(found) = text(TRACEPARENT).and_then(parse) else { return SpanContext::NONE };
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(found) = text(&TRACEPARENT).and_then(parse) else { return SpanContext::NONE };
     // What cannot be read of it is left out; the trace goes on all the same (section 3.3).
-    match text(TRACESTATE).and_then(|state| state.parse::<TraceState>().ok()) {
+    match text(&TRACESTATE).and_then(|state| state.parse::<TraceState>().ok()) {
         Some(state) => {
             SpanContext::new(found.trace_id(), found.span_id(), found.trace_flags(), found.is_remote(), state)
         }
@@ -64,8 +77,8 @@ mod tests {
     #[test]
     fn what_is_written_reads_back() {
         let mut headers = HeaderMap::new();
-        headers.insert(TRACEPARENT, GOOD.parse().unwrap());
-        headers.insert(TRACESTATE, "a=1,b=2".parse().unwrap());
+        headers.insert(&TRACEPARENT, GOOD.parse().unwrap());
+        headers.insert(&TRACESTATE, "a=1,b=2".parse().unwrap());
         let trace = extract(&headers);
         assert!(trace.is_sampled() && trace.is_remote());
         let mut written = HeaderMap::new();
