@@ -320,7 +320,7 @@ fn check_draining(end: &Status) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_goes_ends_its_tails_with_draining() {
     for databases in [Some(Databases::sqlite()), Databases::postgres().await].into_iter().flatten() {
-        let house = House::start(config(&databases, &[("server.announce_ms", "400")]), &RoleName::ALL).await;
+        let house = House::start(config(&databases, &[("server.announce_ms", "2500")]), &RoleName::ALL).await;
         let mut tail = tail(&house, TailEventsRequest::default()).await;
         let mut accounts = house.accounts();
         let began = std::time::Instant::now();
