@@ -274,7 +274,21 @@ fn settings(spoken: Spoken) -> auto::Builder<TokioExecutor> {
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
+
     use super::*;
+
+    #[tokio::test]
+    async fn who_may_speak_http_1_is_asked_by_the_system_whether_it_lives() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for (spoken, asked) in [(Spoken::Http1Too, true), (Spoken::Http2, false)] {
+            let (_caller, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let opened = open(accepted.unwrap().0, None, spoken, Instant::now() + HANDSHAKE).await;
+            let Ok((Socket::Plain(socket), _)) = opened else { panic!("it was not taken") };
+            assert_eq!(SockRef::from(&socket).keepalive().unwrap(), asked);
+        }
+    }
 
     #[test]
     fn a_connection_is_too_old_before_its_certificate_is_and_its_calls_may_end_after_that() {
