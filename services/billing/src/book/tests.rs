@@ -38,12 +38,12 @@ fn key() -> WalletKey {
     WalletKey { tenant: Tenant::default_tenant(), user_id: UserId::parse("ada").unwrap(), currency: Currency::USDC }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_goes_away_at_any_moment_has_the_order_carried_out_once_or_not_at_all() {
+/// Books in which ada has all the money of these tests. They are kept for as long as the background lives.
+async fn books() -> (Books, Background) {
     let store = Store::open(Location::Memory).await.unwrap();
     store.migrate(&migrations::all()).await.unwrap();
-    let (clock, background) = (Clock::system(), Background::default());
-    let books = Books::new(&store, &clock, &background, &Arc::new(Telemetry::quiet().unwrap()));
+    let background = Background::default();
+    let books = Books::new(&store, &Clock::system(), &background, &Arc::new(Telemetry::quiet().unwrap()));
     let payment = Payment {
         request_id: RequestId::parse("pay").unwrap(),
         user_id: UserId::parse("ada").unwrap(),
@@ -54,6 +54,40 @@ async fn a_caller_that_goes_away_at_any_moment_has_the_order_carried_out_once_or
         standing: Standing::Active,
     };
     books.carry_out(&context(), Order::Pay(payment), false).await.unwrap();
+    (books, background)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_begins_anew_after_an_unclear_commit_says_that_it_did_it_and_whoever_comes_later_that_it_was_done() {
+    let (books, _background) = books().await;
+    let context = context();
+    let begun = || {
+        let items = vec![Arc::new(books.item(&context, vec![deduct("req")]))];
+        Arc::new(Batch { shared: books.shared.clone(), items })
+    };
+    let carry_out = async |batch: &Arc<Batch<Shared, Item>>| {
+        // After an unclear outcome, ids are looked for.
+        batch.shared.lookout.look();
+        let unit = books.store.unit(&context).claimed();
+        let decided = unit.run(batch.clone(), |batch, transaction| Box::pin(carry::carry_out(batch, transaction)));
+        one(decided.await.unwrap().pop().unwrap()).unwrap()
+    };
+    let batch = begun();
+    let (first, before) = carry_out(&batch).await;
+    assert!(!before);
+    assert_eq!(
+        carry_out(&batch).await,
+        (first.clone(), false),
+        "the same unit of work, which did not hear of its commit"
+    );
+    assert_eq!(carry_out(&begun()).await, (first, true), "another one");
+    let wallet = ledger::find_wallet(books.store.reader(), &key()).await.unwrap().unwrap();
+    assert_eq!(wallet.version, 2, "a payment and one deduction");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_at_any_moment_has_the_order_carried_out_once_or_not_at_all() {
+    let (books, _background) = books().await;
     let mut asked = 0;
     // Every moment up to the one at which the answer is there before the caller goes.
     for polls in 0.. {
@@ -81,7 +115,7 @@ async fn a_caller_that_goes_away_at_any_moment_has_the_order_carried_out_once_or
             let (again, before) = books.carry_out(&context, deduct(&id), false).await.unwrap();
             assert_eq!((first, true), (again, before), "one id, one answer");
         }
-        let wallet = ledger::find_wallet(store.reader(), &key()).await.unwrap().unwrap();
+        let wallet = ledger::find_wallet(books.store.reader(), &key()).await.unwrap().unwrap();
         assert_eq!((wallet.balance, wallet.version), (usdc(1_000_000 - asked), asked + 1), "after {polls} polls");
         if answered == TIMES {
             assert!(polls > 1, "no moment was tried at which it was under way");
