@@ -23,8 +23,6 @@ const REPLAY_BYTES: usize = 64 * 1024;
 /// What all attempts of a call share. It rides in their requests.
 #[derive(Clone, Debug)]
 pub(super) struct Course {
-    /// When the first one began.
-    pub(super) began: Instant,
     /// When the call must be over; the connection writes it into `grpc-timeout`.
     pub(super) deadline: Instant,
     /// The endpoints that it was tried at, which another attempt leaves out while there are others.
@@ -35,9 +33,9 @@ pub(super) struct Course {
 pub(super) type Endpoints = SmallVec<[SocketAddr; 2]>;
 
 impl Course {
-    /// The course of a call that begins, and must be over by then.
-    pub(super) fn new(began: Instant, deadline: Instant) -> Self {
-        Self { began, deadline, tried: Arc::default() }
+    /// The course of a call that must be over by then.
+    pub(super) fn until(deadline: Instant) -> Self {
+        Self { deadline, tried: Arc::default() }
     }
 }
 
@@ -120,7 +118,7 @@ pub(crate) enum Reach {
     HeldBack,
     /// There was no connection to be had: trying elsewhere at once is safe, whatever the rpc.
     Unsent,
-    /// The connection that it was to be sent over was closed before that. Trying again is as safe.
+    /// There was a connection, and nobody at its other end has looked at it: trying again is as safe.
     Overtaken,
     /// The connection ended under it: it was sent, and may have been carried out. So did every other call on it.
     Broken,

@@ -32,8 +32,8 @@ use crate::{
     telemetry::code_of,
 };
 
-/// How long the past counts: an answer this old weighs half, which is an e-th after 10 s.
-const HALF_LIFE: Duration = Duration::from_secs(7);
+/// How long the past counts: an answer this old weighs an e-th.
+const DECAY: Duration = Duration::from_secs(10);
 /// What is expected of an endpoint that has not answered yet.
 const FIRST_GUESS: Duration = Duration::from_millis(30);
 /// What a failed attempt counts as, so that an endpoint that fails fast does not draw all the calls.
@@ -197,8 +197,8 @@ impl Endpoints {
         // Where none can be connected to, whoever is out may be well again: it is asked before its time.
         let pressed = may.iter().all(|endpoint| endpoint.connections.are_barred());
         if pressed {
-            let out = |endpoint: &&Arc<Endpoint>| lock(&endpoint.health).breaker.is_open();
-            may.extend(known.endpoints.values().filter(out));
+            let early = |endpoint: &&Arc<Endpoint>| lock(&endpoint.health).breaker.may_be_probed_early(now);
+            may.extend(known.endpoints.values().filter(early));
         }
         if may.iter().any(|endpoint| !tried.contains(&endpoint.address)) {
             may.retain(|endpoint| !tried.contains(&endpoint.address));
@@ -270,11 +270,17 @@ impl Endpoints {
         known.resolved = Some(Instant::now());
         // Nothing found is no news: the last good set is kept.
         let Some(addresses) = resolved else { return };
+        let before = known.endpoints.len();
         known.endpoints.retain(|address, _| addresses.contains(address));
+        let fewer = known.endpoints.len() < before;
         for address in addresses {
             known.endpoints.entry(address).or_insert_with(|| Arc::new(self.endpoint(address)));
         }
         self.out.endpoints.store(known.endpoints.len(), Ordering::Relaxed);
+        if fewer && known.endpoints.values().all(|endpoint| lock(&endpoint.health).breaker.is_open()) {
+            // They were out because there were others.
+            known.endpoints.values().for_each(|endpoint| lock(&endpoint.health).breaker.is_due(Instant::now()));
+        }
     }
 }
 
@@ -316,17 +322,11 @@ impl Health {
     }
 }
 
-/// The old value and the new one, by the age of the old: half and half after [`HALF_LIFE`], a quarter after two. Between
-/// whole halves it is a straight line, so that it is integers; the balancer needs an order, not a number.
+/// The old value and the new one, by the age of the old.
+#[allow(clippy::float_arithmetic, reason = "the balancer needs an order, not a number")]
 fn mix(old: Duration, new: Duration, age: Duration) -> Duration {
-    let halves = u32::try_from(age.as_nanos() / HALF_LIFE.as_nanos()).unwrap_or(u32::MAX);
-    let part = age.as_nanos() % HALF_LIFE.as_nanos();
-    let faded = |value: Duration| {
-        let whole = value.as_nanos().checked_shr(halves).unwrap_or(0);
-        whole - whole * part / (2 * HALF_LIFE.as_nanos())
-    };
-    let nanos = faded(old) + new.as_nanos() - faded(new);
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    let weight = (-age.as_secs_f64() / DECAY.as_secs_f64()).exp();
+    old.mul_f64(weight).saturating_add(new.mul_f64(1.0 - weight))
 }
 
 /// Of two taken at random, the one with less load.
@@ -413,13 +413,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_past_weighs_half_after_seven_seconds_and_a_failure_is_forgotten_within_a_minute() {
-        let fades = |seconds| mix(PENALTY, Duration::ZERO, Duration::from_secs(seconds)).as_millis();
-        assert_eq!([0, 7, 14, 21].map(fades), [1_000, 500, 250, 125]);
-        assert!(fades(10) > 350 && fades(10) < 400, "an e-th");
-        assert!(fades(60) < 4);
+    fn the_past_weighs_an_e_th_after_ten_seconds_in_one_step_and_in_many() {
+        let close = |found: Duration, expected: f64| (found.as_secs_f64() - expected).abs() < 1e-3;
+        for steps in [1, 1_000] {
+            let fade = |seconds: u64| {
+                let age = Duration::from_secs(seconds) / steps;
+                (0..steps).fold(PENALTY, |value, _| mix(value, Duration::ZERO, age))
+            };
+            assert!(close(fade(10), 1.0 / std::f64::consts::E), "{steps}: {:?}", fade(10));
+            assert!(fade(60) < Duration::from_millis(3), "a failure is forgotten within a minute");
+        }
         assert_eq!(mix(PENALTY, Duration::ZERO, Duration::MAX), Duration::ZERO);
         let (old, new) = (Duration::from_millis(10), Duration::from_millis(90));
-        assert_eq!(mix(old, new, HALF_LIFE), Duration::from_millis(50));
+        assert_eq!(mix(old, new, Duration::ZERO), old);
+        assert!(close(mix(old, new, Duration::MAX), 0.09));
     }
 }

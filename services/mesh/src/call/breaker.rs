@@ -10,6 +10,8 @@ use crate::observe::Breakers;
 /// Over so many seconds, with at least so many calls, an endpoint may not fail more often than not.
 const WINDOW: usize = 10;
 const CALLS: u32 = 20;
+/// After a probe that failed there is none before its time for so long.
+const EARLY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a breaker says to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +29,18 @@ enum State {
     Closed {
         failures: u32,
     },
-    Open {
-        until: Instant,
-    },
-    /// One call is on its way to find out, which might have been made from then on.
-    HalfOpen {
-        since: Instant,
-    },
+    Open(Probes),
+    /// One call is on its way to find out.
+    HalfOpen(Probes),
+}
+
+/// When a call may find out how it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Probes {
+    /// Any call.
+    from: Instant,
+    /// One that has nowhere else to go.
+    early_from: Instant,
 }
 
 /// What became of a breaker when it heard of a call.
@@ -110,8 +117,8 @@ impl Breaker {
     pub(super) fn state(&self) -> Breakers {
         match self.state {
             State::Closed { .. } => Breakers::Closed,
-            State::HalfOpen { .. } => Breakers::HalfOpen,
-            State::Open { .. } => Breakers::Open,
+            State::HalfOpen(_) => Breakers::HalfOpen,
+            State::Open(_) => Breakers::Open,
         }
     }
 
@@ -119,22 +126,34 @@ impl Breaker {
     pub(super) fn peek(&self, now: Instant) -> Verdict {
         match self.state {
             State::Closed { .. } => Verdict::Pass,
-            State::Open { until } if now >= until => Verdict::Probe,
-            State::Open { until } => Verdict::Refuse(until - now),
-            State::HalfOpen { .. } => Verdict::Refuse(Duration::from_millis(100)),
+            State::Open(Probes { from, .. }) if now >= from => Verdict::Probe,
+            State::Open(Probes { from, .. }) => Verdict::Refuse(from - now),
+            State::HalfOpen(_) => Verdict::Refuse(Duration::from_millis(100)),
         }
     }
 
     /// Whether it keeps calls away, and no probe is on its way.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.state, State::Open { .. })
+        matches!(self.state, State::Open(_))
+    }
+
+    /// Whether it waits for its probe, and somebody who has nowhere else to go may make it now.
+    pub(super) fn may_be_probed_early(&self, now: Instant) -> bool {
+        matches!(self.state, State::Open(Probes { from, early_from }) if now < from && now >= early_from)
+    }
+
+    /// Anybody may probe it from now on.
+    pub(super) fn is_due(&mut self, now: Instant) {
+        if let State::Open(probes) = &mut self.state {
+            probes.from = probes.from.min(now);
+        }
     }
 
     /// Asks for a call that will now be made; a probe takes the only place. `early`: it may probe before it is time.
     pub(super) fn enter(&mut self, now: Instant, early: bool) -> Verdict {
         match self.state {
-            State::Open { until } if early || now >= until => {
-                self.state = State::HalfOpen { since: until };
+            State::Open(probes) if now >= probes.from || (early && now >= probes.early_from) => {
+                self.state = State::HalfOpen(probes);
                 Verdict::Probe
             }
             _ => self.peek(now),
@@ -151,28 +170,28 @@ impl Breaker {
                 let failures = if well { 0 } else { failures.saturating_add(1) };
                 let ill = !well && (failures >= self.failures_to_open || self.recent.mostly_failed(second));
                 if ill && self.failures_to_open != u32::MAX && may_open() {
-                    self.state = State::Open { until: now + self.open_for };
+                    self.state = State::Open(Probes { from: now + self.open_for, early_from: now });
                     return Change::Opened;
                 }
                 self.state = State::Closed { failures };
                 Change::None
             }
-            State::HalfOpen { .. } if probe && well => {
+            State::HalfOpen(_) if probe && well => {
                 (self.state, self.recent) = (State::Closed { failures: 0 }, Recent::default());
                 Change::Closed
             }
-            State::HalfOpen { .. } if probe => {
-                self.state = State::Open { until: now + self.open_for };
+            State::HalfOpen(_) if probe => {
+                self.state = State::Open(Probes { from: now + self.open_for, early_from: now + EARLY_PAUSE });
                 Change::Reopened
             }
-            State::HalfOpen { .. } | State::Open { .. } => Change::None,
+            State::HalfOpen(_) | State::Open(_) => Change::None,
         }
     }
 
     /// The probe was given up before anything was heard: it gives its place back.
     pub(super) fn abandoned(&mut self) {
-        if let State::HalfOpen { since } = self.state {
-            self.state = State::Open { until: since };
+        if let State::HalfOpen(probes) = self.state {
+            self.state = State::Open(probes);
         }
     }
 }
@@ -269,7 +288,18 @@ mod tests {
         breaker.abandoned();
         assert_eq!(breaker.enter(now, false), Verdict::Refuse(OPEN));
         assert_eq!(breaker.enter(now, true), Verdict::Probe);
+        assert_eq!(breaker.heard(false, true, now, || true), Change::Reopened);
+        assert_eq!(breaker.enter(now, true), Verdict::Refuse(OPEN), "not one after the other");
+        assert_eq!(breaker.enter(now + EARLY_PAUSE, true), Verdict::Probe);
         assert_eq!(breaker.heard(true, true, now, || true), Change::Closed);
+    }
+
+    #[test]
+    fn one_that_is_due_is_probed_by_anybody() {
+        let (mut breaker, now) = (Breaker::new(1, OPEN), Instant::now());
+        heard(&mut breaker, false, now);
+        breaker.is_due(now);
+        assert_eq!(breaker.enter(now, false), Verdict::Probe);
     }
 
     #[test]

@@ -165,11 +165,14 @@ impl Connections {
         match sender.try_send_request(std::mem::take(request)).await {
             Ok(response) => Ok(response.map(Body::new)),
             Err(mut error) => {
-                let reach = if error.take_message().is_some() { Reach::Overtaken } else { unanswered(error.error()) };
+                let back = error.take_message().is_some();
+                let reach = if back { Reach::Overtaken } else { unanswered(error.error()) };
                 let mut failure = Failure::new(reach, self.unreachable(error.error()));
-                if reach == Reach::Broken {
-                    failure.news = !broke.swap(true, Ordering::Relaxed);
-                }
+                failure.news = match reach {
+                    Reach::Overtaken => !back && !in_peace(error.error()),
+                    Reach::Broken => !broke.swap(true, Ordering::Relaxed),
+                    _ => true,
+                };
                 Err(failure)
             }
         }
@@ -194,11 +197,13 @@ impl Connections {
             // Somebody opened it meanwhile.
             return Ok(taken);
         }
-        // On the heap: rare, and larger than all else that a call is.
-        let live = Box::pin(self.open(0, gate, pressed)).await?;
-        self.places.first().map(|place| Taken::new(place, live)).ok_or_else(|| {
-            Failure::new(Reach::HeldBack, self.refused("there is no place for a connection", FIRST_WAIT))
-        })
+        // A task of its own: whoever stops waiting does not undo it for the others.
+        let connections = self.clone();
+        let opened = tokio::spawn(async move { connections.open(0, gate, pressed).await }).await;
+        let failed = |why: &str| Failure::new(Reach::HeldBack, self.refused(why, FIRST_WAIT));
+        let live = opened.map_err(|error| failed(&error.to_string()))??;
+        let place = self.places.first().ok_or_else(|| failed("there is no place for a connection"))?;
+        Ok(Taken::new(place, live))
     }
 
     /// Of the connections that there are, the one with the fewest calls under way.
@@ -304,20 +309,23 @@ impl Connections {
 
 /// How far a request got that was sent and has no answer.
 fn unanswered(error: &hyper::Error) -> Reach {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            // RFC 9113, section 8.7: what is refused was not looked at; nor was what a GOAWAY ends (section 6.8). Streams that
-            // it lets go on never hear of it.
-            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            if refused || error.is_go_away() && error.is_remote() {
-                return Reach::Overtaken;
-            }
-            if error.is_reset() {
-                return Reach::Unclear;
-            }
-        }
-        cause = error.source();
+    match of_http2(error) {
+        // RFC 9113, section 8.7: what is refused was not looked at; nor was what a GOAWAY ends (section 6.8). Streams that it
+        // lets go on never hear of it.
+        Some(error) if error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => Reach::Overtaken,
+        Some(error) if error.is_go_away() && error.is_remote() => Reach::Overtaken,
+        Some(error) if error.is_reset() => Reach::Unclear,
+        _ => Reach::Broken,
     }
-    Reach::Broken
+}
+
+/// Whether the other side went away because it was time, and not because of something that is wrong.
+fn in_peace(error: &hyper::Error) -> bool {
+    of_http2(error).is_some_and(|error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
+}
+
+/// What HTTP/2 says of it.
+fn of_http2(error: &hyper::Error) -> Option<&h2::Error> {
+    std::iter::successors(std::error::Error::source(error), |error| error.source())
+        .find_map(|error| error.downcast_ref::<h2::Error>())
 }

@@ -27,7 +27,7 @@ impl Stage<Status> for Deadline {
         if deadline <= now {
             return Err(late(self.peer, "no time was left to ask"));
         }
-        request.extensions_mut().insert(Course::new(now, deadline));
+        request.extensions_mut().insert(Course::until(deadline));
         match timeout_at(deadline, next.go(request)).await {
             Ok(reply) => reply,
             Err(_) => Err(late(self.peer, "no answer in time from")),

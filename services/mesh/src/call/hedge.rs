@@ -87,7 +87,7 @@ impl Hedge {
         (call, previous): (&Call, u32),
         next: &impl Next<Status>,
     ) -> Reply<Status> {
-        let began = if previous == 0 { call.course.began } else { Instant::now() };
+        let began = Instant::now();
         let when = if repeatable { self.when(method, began, call.course.deadline) } else { None };
         let mut request = call.request(previous);
         let mut first = std::pin::pin!(next.go(&mut request));

@@ -76,7 +76,9 @@ impl Stage<Status> for Retry {
                     Some(Duration::ZERO)
                 }
                 Outcome::Unsent { ready_in } => {
-                    waiting(attempt, Pushback::None).map(|own| own.max(ready_in.min(LONGEST_WAIT)))
+                    let in_time = |wait: &Duration| Instant::now() + *wait < deadline;
+                    let longer = Some(ready_in.min(LONGEST_WAIT)).filter(in_time).unwrap_or_default();
+                    waiting(attempt, Pushback::None).map(|own| own.max(longer))
                 }
                 Outcome::Broken if repeatable && attempt == 1 => Some(Duration::ZERO),
                 Outcome::Broken if repeatable && self.budget.allows() => waiting(attempt, Pushback::None),
@@ -110,7 +112,7 @@ enum Outcome {
     Well,
     /// An answer that trying again would not better.
     Refused,
-    /// Nothing left this process. When another attempt to connect may be made.
+    /// Nobody has looked at it. When another attempt to connect may be made.
     Unsent { ready_in: Duration },
     /// It may have been carried out, and the connection is gone.
     Broken,

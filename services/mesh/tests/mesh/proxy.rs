@@ -1,4 +1,4 @@
-//! A way to a server that can be closed without anybody hearing of it.
+//! A way to a server that can be closed, with or without anybody hearing of it.
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -1,16 +1,18 @@
 //! Connections that end, and endpoints that are back under the address that they had: callers who have nobody else find them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
-use mesh::{CallSettings, Context, Tenant};
+use mesh::{CallSettings, Context, Peer, Target, Tenant};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
+use trivet_proto::account::v1::account_service_client::AccountServiceClient;
 
 use crate::{
-    house::{caller, eventually, get, house, in_time, update},
+    house::{caller, eventually, get, house, in_time, telemetry, update},
     line::outcome,
     proxy::Proxy,
     raw::{GOAWAY, HEADERS, SETTINGS, put},
@@ -64,6 +66,48 @@ async fn an_endpoint_that_is_left_alone_is_asked_before_its_time_where_no_other_
     assert!(one.connections() > before);
 }
 
+#[tokio::test]
+async fn an_endpoint_that_is_left_alone_is_asked_again_once_there_is_no_other() {
+    let stubs = [Stub::default(), Stub::default()];
+    let (_first, one) = house(&stubs[0]).await;
+    let (_second, other) = house(&stubs[1]).await;
+    let one = Proxy::to(one).await;
+    one.close();
+    let settings = CallSettings { breaker_failures: 1, ..CallSettings::default() };
+    let told = watch::Sender::new(BTreeSet::from([one.address, other]));
+    let target = Target::from(told.subscribe());
+    let mut account = AccountServiceClient::new(Peer::new("account", &target, telemetry(), settings));
+    eventually("the first one's failure", async || {
+        assert_eq!(outcome(&account.update_account(update("ada")).await), "Ok");
+        one.connections() > 0
+    })
+    .await;
+    one.open();
+    told.send_replace(BTreeSet::from([one.address]));
+    eventually("the change", async || {
+        assert_eq!(outcome(&account.update_account(update("ada")).await), "Ok");
+        !stubs[0].seen().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn callers_with_little_patience_wait_for_one_connection_and_none_of_them_undoes_it() {
+    const CALLS: usize = 8;
+    let stub = Stub::default();
+    let (_running, address) = house(&stub).await;
+    let proxy = Proxy::to(address).await;
+    // A connection is given a second to say its first word.
+    proxy.go_silent();
+    let mut account = caller(&[proxy.address], CallSettings::default());
+    for _ in 0..CALLS {
+        let context = Context::own(Tenant::default_tenant(), Duration::from_millis(100));
+        let outcome = outcome(&account.get_account(context.onward(get("ada"))).await);
+        assert!(outcome.starts_with("DeadlineExceeded"), "{outcome}");
+    }
+    assert!(proxy.connections() <= CALLS / 2, "{} connections", proxy.connections());
+}
+
 /// A way to a server on which so many connections go away (RFC 9113, section 6.8) as soon as they carry a call, which they
 /// say that they have not looked at. Later ones are handed on.
 async fn going_away(mut times: u32, server: SocketAddr) -> SocketAddr {
@@ -102,7 +146,7 @@ async fn what_a_goaway_overtakes_is_sent_again_whatever_it_is_and_says_nothing_o
     let stub = Stub::default();
     let (_running, address) = house(&stub).await;
     let mut account = caller(&[going_away(6, address).await], CallSettings::default());
-    // Three connections go away for each of two calls; were these failures, the breaker would have opened after the fifth.
+    // The first call meets all of them. Were these failures, the breaker would have opened after the fifth.
     for call in 0..50 {
         assert_eq!(outcome(&account.update_account(update("ada")).await), "Ok", "call {call}");
     }
