@@ -108,9 +108,13 @@ async fn callers_with_little_patience_wait_for_one_connection_and_none_of_them_u
     assert!(proxy.connections() <= CALLS / 2, "{} connections", proxy.connections());
 }
 
-/// A way to a server on which so many connections go away (RFC 9113, section 6.8) as soon as they carry a call, which they
-/// say that they have not looked at. Later ones are handed on.
-async fn going_away(mut times: u32, server: SocketAddr) -> SocketAddr {
+/// Why a connection goes away (RFC 9113, section 7).
+const NO_ERROR: u32 = 0;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// A way to a server on which so many connections go away (RFC 9113, section 6.8) for this reason as soon as they carry a
+/// call, which they say that they have not looked at. Later ones are handed on.
+async fn going_away(mut times: u32, reason: u32, server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -132,8 +136,8 @@ async fn going_away(mut times: u32, server: SocketAddr) -> SocketAddr {
                 let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
                 socket.read_exact(&mut vec![0; usize::try_from(length).unwrap()]).await.unwrap();
             }
-            // The last stream that was looked at, which is none, and NO_ERROR.
-            put(&mut words, GOAWAY, 0, 0, &[0; 8]);
+            // The last stream that was looked at, which is none, and why.
+            put(&mut words, GOAWAY, 0, 0, &u64::from(reason).to_be_bytes());
             socket.write_all(&words).await.unwrap();
             let _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
         }
@@ -145,12 +149,22 @@ async fn going_away(mut times: u32, server: SocketAddr) -> SocketAddr {
 async fn what_a_goaway_overtakes_is_sent_again_whatever_it_is_and_says_nothing_of_the_endpoint() {
     let stub = Stub::default();
     let (_running, address) = house(&stub).await;
-    let mut account = caller(&[going_away(6, address).await], CallSettings::default());
+    let mut account = caller(&[going_away(6, NO_ERROR, address).await], CallSettings::default());
     // The first call meets all of them. Were these failures, the breaker would have opened after the fifth.
     for call in 0..50 {
         assert_eq!(outcome(&account.update_account(update("ada")).await), "Ok", "call {call}");
     }
     assert_eq!(stub.seen().len(), 50);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_goes_away_because_something_is_wrong_fails() {
+    let stub = Stub::default();
+    let (_running, address) = house(&stub).await;
+    let way = going_away(u32::MAX, ENHANCE_YOUR_CALM, address).await;
+    let mut account = caller(&[way], CallSettings::default());
+    assert_eq!(outcome(&account.update_account(update("ada")).await), "Unavailable CIRCUIT_OPEN");
+    assert!(stub.seen().is_empty());
 }
 
 #[tokio::test]
