@@ -8,6 +8,7 @@ mod budget;
 mod connection;
 mod deadline;
 mod discover;
+mod ewma;
 mod hedge;
 mod retry;
 mod trace;

@@ -24,6 +24,7 @@ use super::{
     attempt::{self, Course, is_illness},
     breaker::{Breaker, Change, Verdict},
     connection::Connections,
+    ewma::PeakEwma,
 };
 use crate::{
     Reason, Refusal, Telemetry, Toward,
@@ -32,10 +33,6 @@ use crate::{
     telemetry::code_of,
 };
 
-/// How long the past counts: an answer this old weighs an e-th.
-const DECAY: Duration = Duration::from_secs(10);
-/// What is expected of an endpoint that has not answered yet.
-const FIRST_GUESS: Duration = Duration::from_millis(30);
 /// What a failed attempt counts as, so that an endpoint that fails fast does not draw all the calls.
 const PENALTY: Duration = Duration::from_secs(1);
 /// Less time than this is no fair trial: that it did not do says nothing of the endpoint.
@@ -84,9 +81,7 @@ impl Out {
 
 struct Health {
     breaker: Breaker,
-    /// How long an answer takes, in seconds, as far as it was known when it was heard of last.
-    expected: f64,
-    heard: Instant,
+    ewma: PeakEwma,
 }
 
 /// The endpoints of one peer.
@@ -254,7 +249,7 @@ impl Endpoints {
 
     fn endpoint(&self, address: SocketAddr) -> Endpoint {
         let breaker = Breaker::new(self.settings.breaker_failures, self.settings.breaker_open);
-        let health = Health { breaker, expected: FIRST_GUESS.as_secs_f64(), heard: Instant::now() };
+        let health = Health { breaker, ewma: PeakEwma::new() };
         Endpoint {
             address,
             connections: Connections::new(address, self.settings, self.tls.clone(), &self.lost),
@@ -302,34 +297,10 @@ impl Drop for Endpoint {
 }
 
 impl Endpoint {
-    /// How long an answer is expected to take, in seconds: the average so far, once for each request that waits already.
-    #[allow(clippy::float_arithmetic, reason = "the balancer needs an order, not a number")]
+    /// How long an answer is expected to take, in seconds, with what waits there already.
     fn load(&self, now: Instant) -> f64 {
-        let expected = lock(&self.health).expected_at(now);
-        expected * f64::from(self.in_flight.load(Ordering::Relaxed).saturating_add(1))
+        lock(&self.health).ewma.expected(now, self.in_flight.load(Ordering::Relaxed))
     }
-}
-
-impl Health {
-    /// What is expected now. A bad memory fades, so that an endpoint which failed once is asked again some time.
-    fn expected_at(&self, now: Instant) -> f64 {
-        mix(self.expected, 0.0, now.saturating_duration_since(self.heard))
-    }
-
-    /// Peak EWMA: a slower answer counts at once, a faster one little by little.
-    fn learn(&mut self, took: Duration, now: Instant) {
-        let age = now.saturating_duration_since(self.heard);
-        self.heard = now;
-        let took = took.as_secs_f64();
-        self.expected = took.max(mix(self.expected, took, age));
-    }
-}
-
-/// The old value and the new one, by the age of the old.
-#[allow(clippy::float_arithmetic, reason = "the balancer needs an order, not a number")]
-fn mix(old: f64, new: f64, age: Duration) -> f64 {
-    let weight = (-age.as_secs_f64() / DECAY.as_secs_f64()).exp();
-    new + (old - new) * weight
 }
 
 /// Of two taken at random, the one with less load.
@@ -369,7 +340,7 @@ impl<'e> Attempt<'e> {
         self.heard = true;
         let now = Instant::now();
         let mut health = lock(&self.endpoint.health);
-        health.learn(if well { now - self.terms.began } else { PENALTY }, now);
+        health.ewma.learn(if well { now - self.terms.began } else { PENALTY }, now);
         let change = health.breaker.heard(well, self.terms.probe, now, || self.endpoint.out.one_more());
         drop(health);
         let peer = self.endpoints.peer;
@@ -399,7 +370,7 @@ impl Drop for Attempt<'_> {
         }
         let mut health = lock(&self.endpoint.health);
         // Given up because it was too slow, mostly: it counts as one that waited this long.
-        health.learn(now - self.terms.began, now);
+        health.ewma.learn(now - self.terms.began, now);
         if self.terms.probe {
             health.breaker.abandoned();
         }
@@ -409,24 +380,4 @@ impl Drop for Attempt<'_> {
 /// A lock whose holder panicked still guards good data: every change under it is a whole one.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_past_weighs_an_e_th_after_ten_seconds_in_one_step_and_in_many() {
-        let close = |found: f64, expected: f64| (found - expected).abs() < 1e-6;
-        for steps in [1, 1_000] {
-            let fade = |seconds: u64| {
-                let age = Duration::from_secs(seconds) / steps;
-                (0..steps).fold(PENALTY.as_secs_f64(), |value, _| mix(value, 0.0, age))
-            };
-            assert!(close(fade(10), 1.0 / std::f64::consts::E), "{steps}: {}", fade(10));
-            assert!(fade(60) < 0.003, "a failure is forgotten within a minute");
-        }
-        assert!(close(mix(0.01, 0.09, Duration::ZERO), 0.01));
-        assert!(close(mix(0.01, 0.09, Duration::MAX), 0.09));
-    }
 }
