@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Background, Context, Reason, Refusal, Store, StoreError, Tenant,
-    store::{Connections, Transaction},
+    store::{Session, Transaction},
 };
 
 /// Items of one commit: enough that its cost is shared, few enough that nobody waits long for the others.
@@ -42,7 +42,7 @@ pub type Together<S, I, A> =
 
 /// How an item that has no company is dealt with by one statement, where that does; see [`crate::store::AtOnce`].
 pub type AtOnce<S, I, A> =
-    for<'a> fn(&'a Arc<Batch<S, I>>, &'a Connections) -> BoxFuture<'a, Result<Option<Vec<A>>, StoreError>>;
+    for<'a> fn(&'a Arc<Batch<S, I>>, &'a Session) -> BoxFuture<'a, Result<Option<Vec<A>>, StoreError>>;
 
 /// How an item is dealt with that has no company, if that is another way, and how all others are.
 pub type Ways<S, I, A> = (Option<AtOnce<S, I, A>>, Together<S, I, A>);

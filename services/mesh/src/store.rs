@@ -11,12 +11,13 @@ mod lead;
 mod migrate;
 mod open;
 mod rows;
+mod session;
 mod unit;
 mod writes;
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, Value};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
@@ -27,16 +28,12 @@ pub use migrate::{Migration, MigrationState};
 pub use open::Location;
 pub use rows::{Kind, Rows};
 pub use sea_orm::{ConnectionTrait as Connection, DeriveValueType as Column, FromQueryResult as Row, Value as Cell};
+pub use session::{Session, Transaction};
 pub use unit::{AtOnce, Unit, Work};
 pub use writes::Writes;
 
 use crate::{Context, TokenKey};
-
-/// A running transaction; made and ended by [`Unit::run`] only.
-pub type Transaction = DatabaseTransaction;
-
-/// Connections on which every statement is a transaction in itself; see [`AtOnce`].
-pub type Connections = DatabaseConnection;
+use session::Sessions;
 
 /// A service's database. Cheap to clone.
 #[derive(Clone)]
@@ -46,6 +43,8 @@ struct Inner {
     location: Location,
     writer: DatabaseConnection,
     reader: DatabaseConnection,
+    /// Connections of the writer.
+    sessions: Sessions,
     /// As many units of work at once as there are connections for them: a flood of calls that are given up does not
     /// become a flood of transactions.
     permits: Arc<Semaphore>,
@@ -79,12 +78,14 @@ impl Store {
     /// What page tokens of this service are authenticated with: made once, kept in the database, shared by all replicas.
     pub async fn token_key(&self) -> Result<TokenKey, StoreError> {
         let fresh: [u8; 32] = rand::random();
-        let writer = &self.0.writer;
+        let _permit = self.0.permits.acquire().await.map_err(|_| StoreError::Closed)?;
+        let writer = self.0.sessions.take().await?;
         let insert = "insert into secrets (name, secret) values ('page_token', $1) on conflict do nothing";
-        writer.execute_raw(sql(writer, insert, [fresh.to_vec().into()])).await?;
-        let select = sql(writer, "select secret from secrets where name = 'page_token'", []);
+        writer.execute_raw(sql(&writer, insert, [fresh.to_vec().into()])).await?;
+        let select = sql(&writer, "select secret from secrets where name = 'page_token'", []);
         let row =
             writer.query_one_raw(select).await?.ok_or(StoreError::Impossible("the page token key is not there"))?;
+        self.0.sessions.give_back(writer);
         let secret: Vec<u8> = row.try_get("", "secret")?;
         Ok(TokenKey(secret.try_into().map_err(|_| StoreError::Impossible("the page token key has not 32 bytes"))?))
     }
@@ -93,13 +94,17 @@ impl Store {
     /// written into the file and cut. False where somebody read the old pages for so long that they are still there.
     /// PostgreSQL's own files need `vacuum full`, which is for an operator to choose the hour of.
     pub async fn forget_the_past(&self) -> Result<bool, StoreError> {
-        let writer = self.0.writer.clone();
-        if writer.get_database_backend() != DbBackend::Sqlite {
+        if !self.has_one_writer() {
             return Ok(true);
         }
+        let permit = self.0.permits.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let store = self.clone();
         // In a task of its own: a statement that is given up half way would come back to the pool under way.
         let checkpoint = self.0.units.spawn(async move {
+            let _permit = permit;
+            let writer = store.0.sessions.take().await?;
             let row = writer.query_one_raw(sql(&writer, "pragma wal_checkpoint(truncate)", [])).await?;
+            store.0.sessions.give_back(writer);
             let busy: i64 = row.ok_or(StoreError::Impossible("a checkpoint says nothing"))?.try_get("", "busy")?;
             Ok(busy == 0)
         });
@@ -122,6 +127,7 @@ impl Store {
         self.0.permits.close();
         self.0.units.close();
         self.0.units.wait().await;
+        self.0.sessions.let_go();
         self.0.writer.close_by_ref().await?;
         self.0.reader.close_by_ref().await?;
         Ok(())

@@ -10,7 +10,7 @@ use mesh::{
     RequestId, StoreError, Tenant,
     claim::{self, Claim, Decision, Seen},
     coalesce::Batch,
-    store::{Connections, Transaction, Writes},
+    store::{Session, Transaction, Writes},
 };
 
 use super::{Decided, Item, Order, Posted, Refused, Shared, Stopped, Tried, Work, orders::Needs, sitting::Sitting};
@@ -46,7 +46,7 @@ pub(super) async fn carry_out(
 /// be known than the wallet; then it is done as a batch is.
 pub(super) async fn carry_out_alone(
     batch: &Arc<Batch<Shared, Item>>,
-    connection: &Connections,
+    session: &Session,
 ) -> Result<Option<Vec<Decided>>, StoreError> {
     let shared = &batch.shared;
     let [item] = &batch.items[..] else { return Ok(None) };
@@ -57,10 +57,10 @@ pub(super) async fn carry_out_alone(
         return Ok(None);
     }
     let Some(key) = order.wallet(&item.tenant) else { return Ok(None) };
-    let Some(wallet) = ledger::find_wallet(connection, &key).await? else { return Ok(None) };
+    let Some(wallet) = ledger::find_wallet(session, &key).await? else { return Ok(None) };
     let mut sitting = Sitting::new(&shared.clock);
     sitting.wallets.insert(key.clone(), wallet.clone());
-    let seen = shared.lookout.seen_all::<Posted, Refused>(connection, &[claim]).await?;
+    let seen = shared.lookout.seen_all::<Posted, Refused>(session, &[claim]).await?;
     let mut desk = Desk::new(seen, &shared.tried);
     let decided = desk.decide(item, &mut sitting)?;
     let kept = desk.kept();
@@ -70,7 +70,7 @@ pub(super) async fn carry_out_alone(
     }
     let mut writes = ledger::while_same(&key, &wallet)?;
     write(&mut writes, sitting, &kept)?;
-    if writes.run_alone(connection).await? {
+    if writes.run_alone(session).await? {
         return Ok(Some(vec![decided]));
     }
     Ok(None)

@@ -142,6 +142,8 @@ impl Store {
         let up = async |connection: &DatabaseConnection| -> Result<(), StoreError> {
             Ok(Migrations::on(connection, migrations).await?.up(connection, None).await?)
         };
+        // Where there is one connection, it is needed here.
+        self.0.sessions.let_go();
         // The lock ends with what holds it, however this goes: sea-orm-migration takes none.
         match &self.0.location {
             Location::Memory => up(&self.0.writer).await?,
@@ -161,8 +163,8 @@ impl Store {
 
     /// Which of these migrations the database has.
     pub async fn migration_states(&self, migrations: &[Migration]) -> Result<Vec<MigrationState>, StoreError> {
-        let steps = Migrations::on(&self.0.writer, migrations).await?;
-        let known = steps.get_migration_with_status_read_only(&self.0.writer).await?;
+        let steps = Migrations::on(&self.0.reader, migrations).await?;
+        let known = steps.get_migration_with_status_read_only(&self.0.reader).await?;
         let state = |step: &sea_orm_migration::Migration| MigrationState {
             name: step.name().to_owned(),
             applied: step.status() == MigrationStatus::Applied,

@@ -9,7 +9,7 @@ use sea_orm::{
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use super::{Inner, Store, StoreError, hurry::hurry, sql};
+use super::{Inner, Store, StoreError, hurry::hurry, session::Sessions, sql};
 
 /// How long a reader of SQLite waits for a checkpoint, and the writer for another process's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,6 +26,8 @@ const READER_CACHE: &str = "-8192";
 const CHECKPOINT: &str = "65536";
 /// Statements of SQLite that are kept prepared: those that write many rows have some twenty sizes each.
 const STATEMENTS: usize = 256;
+/// One in so many connections to PostgreSQL may stay with those who write; the others are there for readers, too.
+const KEPT_OF: u32 = 3;
 /// A PostgreSQL connection that was idle this long is asked whether it still lives before it is used.
 const IDLE_BEFORE_PING: Duration = Duration::from_secs(10);
 
@@ -74,28 +76,31 @@ impl Store {
         location: Location,
         settings: &'static [(&'static str, &'static str)],
     ) -> Result<Self, StoreError> {
-        let (writer, reader, permits) = match &location {
-            // One connection is the whole database: a second one would not see it.
+        // With how many units of work there are at once, and how many sessions they may keep to themselves.
+        let (writer, reader, permits, kept) = match &location {
+            // One connection is the whole database: a second one would not see it, and readers need it, too.
             Location::Memory => {
                 let only = Database::connect(sqlite_options(None, 1)).await?;
-                (only.clone(), only, 1)
+                (only.clone(), only, 1, 0)
             }
             Location::File(path) => {
                 // Turning a new file to WAL answers BUSY, and waits for nobody, where others do the same.
                 let _lock = super::migrate::lock_file(path.with_extension("lock")).await?;
                 let writer = Database::connect(sqlite_options(Some(path), 1)).await?;
                 let reader = Database::connect(sqlite_options(Some(path), SQLITE_READERS)).await?;
-                (writer, reader, 1)
+                (writer, reader, 1, 1)
             }
             Location::Postgres { url, schema, connections } => {
                 let pool = Database::connect(postgres_options(url, schema, *connections, settings)).await?;
                 must_be_durable(&pool).await?;
-                (pool.clone(), pool, *connections)
+                (pool.clone(), pool, *connections, connections / KEPT_OF)
             }
         };
-        let permits = Arc::new(Semaphore::new(usize::try_from(permits).unwrap_or(1)));
+        let number = |number: u32| usize::try_from(number).unwrap_or(1);
+        let permits = Arc::new(Semaphore::new(number(permits)));
+        let sessions = Sessions::new(writer.clone(), number(kept));
         let (units, committed) = (TaskTracker::new(), watch::Sender::new(()));
-        Ok(Self(Arc::new(Inner { location, writer, reader, permits, units, committed })))
+        Ok(Self(Arc::new(Inner { location, writer, reader, sessions, permits, units, committed })))
     }
 }
 

@@ -7,11 +7,10 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait as _};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::{Connections, Location, Store, StoreError, Transaction};
+use super::{Session, Store, StoreError, Transaction};
 use crate::Context;
 
 /// With less time than this before the deadline, nothing is begun.
@@ -27,7 +26,7 @@ pub type Work<I, T> = for<'a> fn(&'a I, &'a Transaction) -> BoxFuture<'a, Result
 /// Work that one statement does, which is a transaction in itself: a way to the database and back rather than four.
 /// `None` where it does not do, and then nothing was written; an unclear outcome must be told as
 /// [`StoreError::OutcomeUnknown`].
-pub type AtOnce<I, T> = for<'a> fn(&'a I, &'a Connections) -> BoxFuture<'a, Result<Option<T>, StoreError>>;
+pub type AtOnce<I, T> = for<'a> fn(&'a I, &'a Session) -> BoxFuture<'a, Result<Option<T>, StoreError>>;
 
 /// A unit of work about to run. It ends in COMMIT where the work answers `Ok`, else in ROLLBACK.
 #[must_use]
@@ -111,7 +110,7 @@ impl Store {
         let mut unclear = None;
         loop {
             let done = match at_once.take() {
-                Some(at_once) => at_once(input, &self.0.writer).await.transpose(),
+                Some(at_once) => self.at_once(input, at_once).await.transpose(),
                 None => Some(self.once(input, work, terms.rehearsal).await),
             };
             let error = match done {
@@ -137,25 +136,31 @@ impl Store {
         }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the one place where transactions begin")]
+    async fn at_once<I, T>(&self, input: &I, at_once: AtOnce<I, T>) -> Result<Option<T>, StoreError> {
+        let session = self.0.sessions.take().await?;
+        let done = at_once(input, &session).await?;
+        self.0.sessions.give_back(session);
+        Ok(done)
+    }
+
     async fn once<I, T>(&self, input: &I, work: Work<I, T>, rehearsal: bool) -> Result<T, StoreError> {
-        let mode =
-            matches!(self.0.location, Location::Memory | Location::File(_)).then_some(SqliteTransactionMode::Immediate);
-        let options = TransactionOptions { sqlite_transaction_mode: mode, ..TransactionOptions::default() };
-        let transaction = self.0.writer.begin_with_options(options).await?;
+        let transaction = self.0.sessions.take().await?.begin().await?;
         let value = match work(input, &transaction).await {
             Ok(value) if !rehearsal => value,
             ended => {
-                // A transaction that cannot be rolled back has lost its connection, and so has ended.
-                if let Err(error) = transaction.rollback().await {
-                    tracing::debug!(error = %error, "A rollback found its connection gone");
+                match transaction.rollback().await {
+                    Ok(session) => self.0.sessions.give_back(session),
+                    // A transaction that cannot be rolled back has lost its connection, and so has ended.
+                    Err(error) => tracing::debug!(error = %error, "A rollback found its connection gone"),
                 }
                 return ended;
             }
         };
-        transaction.commit().await.map(|()| value).map_err(|error| match StoreError::from(error) {
+        let session = transaction.commit().await.map_err(|error| match error {
             StoreError::Unavailable(cause) => StoreError::OutcomeUnknown(cause),
             other => other,
-        })
+        })?;
+        self.0.sessions.give_back(session);
+        Ok(value)
     }
 }

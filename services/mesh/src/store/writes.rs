@@ -8,7 +8,7 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, Value};
 
-use super::{Connections, Rows, StoreError, Transaction, sql};
+use super::{Rows, Session, StoreError, Transaction, sql};
 
 /// What is written together.
 pub struct Writes {
@@ -110,7 +110,7 @@ impl Writes {
     /// Writes it all with one statement that is a transaction in itself. False where a row of the guard is not as it was,
     /// or the first part could not write all of its rows: nothing was written. The first part must be of one row, for
     /// then it writes all of them or none.
-    pub async fn run_alone(self, connection: &Connections) -> Result<bool, StoreError> {
+    pub async fn run_alone(self, session: &Session) -> Result<bool, StoreError> {
         if self.guard.is_none() || self.parts.first().is_none_or(|first| first.rows != 1) {
             return Err(StoreError::Impossible("what is written alone needs a guard and a first part of one row"));
         }
@@ -119,7 +119,7 @@ impl Writes {
         let whole: String = rest.map(|(place, rest)| format!(" and {} = {}", count(&part(place)), rest.rows)).collect();
         let first = count(&part(0));
         let check = format!(", 1 / case when {first} = 0 or ({first} = 1{whole}) then 1 else 0 end");
-        let counts = self.counts(connection, &check).await.map_err(|error| match error {
+        let counts = self.counts(session, &check).await.map_err(|error| match error {
             // It may have been carried out, and is its own commit.
             StoreError::Unavailable(cause) => StoreError::OutcomeUnknown(cause),
             other => other,

@@ -51,6 +51,11 @@ impl Database {
         self.location.clone()
     }
 
+    /// How many units of work a store has under way at once.
+    pub(crate) fn units(&self) -> usize {
+        if let Location::Postgres { .. } = self.location { usize::try_from(CONNECTIONS).unwrap() } else { 1 }
+    }
+
     /// Takes the database away from under this store. PostgreSQL's is dropped; a file cannot be taken from who has it
     /// open, so that there the connections go.
     pub(crate) async fn take_away(&self, store: &Store) {

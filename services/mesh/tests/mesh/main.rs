@@ -23,6 +23,7 @@ mod deadlines;
 mod drain;
 mod health;
 mod serving;
+mod sessions;
 mod start;
 mod status;
 mod web;

@@ -8,7 +8,7 @@ use std::sync::{
 use futures_util::future::{BoxFuture, join_all};
 use mesh::{
     Store, StoreError,
-    store::{Connections, Kind, Row, Rows, Transaction, Writes, sql},
+    store::{Kind, Row, Rows, Session, Transaction, Writes, sql},
 };
 use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 
@@ -96,12 +96,12 @@ async fn set_count(connection: &impl ConnectionTrait, line: i64) -> Result<(), S
     Ok(())
 }
 
-fn alone<'a>(raise: &'a Raise, connections: &'a Connections) -> BoxFuture<'a, Result<Option<()>, StoreError>> {
+fn alone<'a>(raise: &'a Raise, session: &'a Session) -> BoxFuture<'a, Result<Option<()>, StoreError>> {
     Box::pin(async move {
         raise.alone.fetch_add(1, Ordering::SeqCst);
-        let line = count(connections).await?;
+        let line = count(session).await?;
         if let Some(meddled) = raise.meddled {
-            set_count(connections, meddled).await?;
+            set_count(session, meddled).await?;
         }
         let mut writes = Writes::guarded(notes(&[("count", line)]), |rows| {
             format!("select 1 from {rows} join notes n on n.note = k.note and n.line = k.line for update of n")
@@ -112,7 +112,7 @@ fn alone<'a>(raise: &'a Raise, connections: &'a Connections) -> BoxFuture<'a, Re
         writes.add(notes(&[("count", line + 1)]), taken(), |_, rows| {
             format!("update notes set line = k.line from {rows} where notes.note = k.note")
         })?;
-        Ok(writes.run_alone(connections).await?.then_some(()))
+        Ok(writes.run_alone(session).await?.then_some(()))
     })
 }
 

@@ -1,0 +1,277 @@
+//! A connection for as long as somebody needs it for himself: a unit of work, or a statement that is one.
+//!
+//! A pool asks whoever comes back whether he still lives, and hands its connections out in turn. Beside one caller that is a
+//! second way to PostgreSQL for each unit of work, and another of its processes each time, which knows nothing yet; and it is a
+//! turn of SQLite's one writer between any two batches. So some sessions stay here after a unit of work that ended well,
+//! and the one that was used last is taken first.
+
+use std::{
+    sync::{Mutex as Quick, PoisonError},
+    time::Duration,
+};
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement,
+    prelude::async_trait::async_trait, sea_query::Values,
+};
+use sea_query_sqlx::SqlxValues;
+use sqlx::{
+    AssertSqlSafe, Database, Error, IntoArguments, Postgres, SqlSafeStr as _, Sqlite, pool::PoolConnection,
+    query::Query,
+};
+use sqlx_core::transaction::TransactionManager as _;
+use tokio::{sync::Mutex, time::Instant};
+
+use super::StoreError;
+
+/// One that nobody took for so long goes back to its pool, which asks it whether it still lives.
+const IDLE: Duration = Duration::from_secs(10);
+/// So does one that was kept for so long: its pool knows when a connection has got too old.
+const KEPT: Duration = Duration::from_mins(5);
+
+/// One connection. Every statement on it is a transaction in itself, unless it is that of a [`Transaction`].
+pub struct Session {
+    connection: Mutex<Connection>,
+    backend: DbBackend,
+    /// Whether a transaction is under way.
+    begun: bool,
+    /// When it left its pool.
+    left: Instant,
+}
+
+enum Connection {
+    Postgres(PoolConnection<Postgres>),
+    Sqlite(PoolConnection<Sqlite>),
+}
+
+/// Does the same with either kind of connection.
+macro_rules! with {
+    ($connection:expr, $name:ident: $kind:ident => $work:expr) => {
+        match $connection {
+            Connection::Postgres($name) => {
+                type $kind = Postgres;
+                $work
+            }
+            Connection::Sqlite($name) => {
+                type $kind = Sqlite;
+                $work
+            }
+        }
+    };
+}
+
+/// A running transaction; made and ended by [`Unit::run`](super::Unit::run) only.
+pub struct Transaction(Session);
+
+impl Session {
+    fn new(connection: Connection, backend: DbBackend) -> Self {
+        Self { connection: Mutex::new(connection), backend, begun: false, left: Instant::now() }
+    }
+
+    /// Begins a transaction, on SQLite as the one that writes.
+    #[allow(clippy::disallowed_methods, reason = "the one place where transactions begin")]
+    pub(super) async fn begin(mut self) -> Result<Transaction, StoreError> {
+        let immediate = (self.backend == DbBackend::Sqlite).then(|| "begin immediate".into_sql_str());
+        // Before it is asked for: who gives up meanwhile may have begun it.
+        self.begun = true;
+        with!(self.connection.get_mut(), connection: Kind => {
+            <Kind as Database>::TransactionManager::begin(connection, immediate).await
+        })
+        .map_err(asked)?;
+        Ok(Transaction(self))
+    }
+}
+
+impl Transaction {
+    pub(super) async fn commit(self) -> Result<Session, StoreError> {
+        let mut session = self.0;
+        with!(session.connection.get_mut(), connection: Kind => {
+            <Kind as Database>::TransactionManager::commit(connection).await
+        })
+        .map_err(asked)?;
+        session.begun = false;
+        Ok(session)
+    }
+
+    pub(super) async fn rollback(self) -> Result<Session, StoreError> {
+        let mut session = self.0;
+        with!(session.connection.get_mut(), connection: Kind => {
+            <Kind as Database>::TransactionManager::rollback(connection).await
+        })
+        .map_err(asked)?;
+        session.begun = false;
+        Ok(session)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        match self.connection.get_mut() {
+            _ if !self.begun => {}
+            // Nobody knows how far it has come.
+            Connection::Postgres(connection) => connection.close_on_drop(),
+            // A database in memory would be gone with it.
+            Connection::Sqlite(connection) => <Sqlite as Database>::TransactionManager::start_rollback(connection),
+        }
+    }
+}
+
+fn query<Kind: Database>(statement: Statement) -> Query<'static, Kind, SqlxValues>
+where
+    SqlxValues: IntoArguments<Kind>,
+{
+    let values = statement.values.unwrap_or_else(|| Values(Vec::new()));
+    sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values))
+}
+
+fn asked(error: Error) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(error.into()))
+}
+
+fn executed(error: Error) -> DbErr {
+    DbErr::Exec(RuntimeErr::SqlxError(error.into()))
+}
+
+#[async_trait]
+impl ConnectionTrait for Session {
+    fn get_database_backend(&self) -> DbBackend {
+        self.backend
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        with!(&mut *self.connection.lock().await, connection: Kind => {
+            query::<Kind>(statement).execute(&mut **connection).await.map(ExecResult::from)
+        })
+        .map_err(executed)
+    }
+
+    async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
+        with!(&mut *self.connection.lock().await, connection: Kind => {
+            sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut **connection).await.map(<ExecResult as From<<Kind as Database>::QueryResult>>::from)
+        })
+        .map_err(executed)
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        with!(&mut *self.connection.lock().await, connection: Kind => {
+            query::<Kind>(statement).fetch_optional(&mut **connection).await.map(|row| row.map(QueryResult::from))
+        })
+        .map_err(asked)
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        with!(&mut *self.connection.lock().await, connection: Kind => {
+            query::<Kind>(statement).fetch_all(&mut **connection).await.map(|rows| rows.into_iter().map(QueryResult::from).collect())
+        })
+        .map_err(asked)
+    }
+}
+
+#[async_trait]
+impl ConnectionTrait for Transaction {
+    fn get_database_backend(&self) -> DbBackend {
+        self.0.backend
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.0.execute_raw(statement).await
+    }
+
+    async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
+        self.0.execute_unprepared(text).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.0.query_one_raw(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.0.query_all_raw(statement).await
+    }
+}
+
+/// The sessions of those who write.
+pub(super) struct Sessions {
+    pool: DatabaseConnection,
+    /// The one that was used last at the end, each with when that was.
+    kept: Quick<Vec<(Session, Instant)>>,
+    /// How many are kept.
+    most: usize,
+}
+
+impl Sessions {
+    pub(super) const fn new(pool: DatabaseConnection, most: usize) -> Self {
+        Self { pool, kept: Quick::new(Vec::new()), most }
+    }
+
+    /// A session. Whoever takes one has a permit, so that there is one for him.
+    pub(super) async fn take(&self) -> Result<Session, StoreError> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some((session, since)) = kept {
+            if since.elapsed() < IDLE {
+                return Ok(session);
+            }
+            // The others were idle even longer.
+            drop(session);
+            self.let_go();
+        }
+        let backend = self.pool.get_database_backend();
+        let connection = match backend {
+            DbBackend::Postgres => self.pool.get_postgres_connection_pool().acquire().await.map(Connection::Postgres),
+            _ => self.pool.get_sqlite_connection_pool().acquire().await.map(Connection::Sqlite),
+        };
+        Ok(Session::new(connection.map_err(asked)?, backend))
+    }
+
+    /// Takes back a session on which nothing is under way.
+    pub(super) fn give_back(&self, session: Session) {
+        let now = Instant::now();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < self.most && now.duration_since(session.left) < KEPT {
+            kept.push((session, now));
+        }
+    }
+
+    /// Gives those that are kept back to their pool.
+    pub(super) fn let_go(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ConnectOptions, Database};
+
+    use super::*;
+
+    /// Has time go by.
+    async fn after(time: Duration) {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        // Timeouts would be over as soon as SQLite takes a moment.
+        tokio::time::resume();
+    }
+
+    #[tokio::test]
+    async fn a_session_goes_back_to_its_pool_when_nobody_took_it_for_long_or_it_was_kept_for_long() {
+        let mut options = ConnectOptions::new("sqlite::memory:");
+        options.max_connections(1);
+        let sessions = Sessions::new(Database::connect(options).await.unwrap(), 1);
+        let kept = || sessions.kept.lock().unwrap().len();
+        let first = sessions.take().await.unwrap();
+        let left = first.left;
+        sessions.give_back(first);
+        after(IDLE / 2).await;
+        let same = sessions.take().await.unwrap();
+        assert_eq!(same.left, left, "it was kept");
+        sessions.give_back(same);
+        after(IDLE).await;
+        let asked = sessions.take().await.unwrap();
+        assert!(asked.left > left, "it went back to its pool");
+        after(KEPT).await;
+        sessions.give_back(asked);
+        assert_eq!(kept(), 0);
+        sessions.give_back(sessions.take().await.unwrap());
+        assert_eq!(kept(), 1);
+    }
+}
