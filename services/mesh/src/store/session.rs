@@ -10,14 +10,15 @@ use std::{
     time::Duration,
 };
 
+use futures_util::TryStreamExt as _;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement,
     prelude::async_trait::async_trait, sea_query::Values,
 };
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
-    AssertSqlSafe, Database, Error, IntoArguments, Postgres, SqlSafeStr as _, Sqlite, pool::PoolConnection,
-    query::Query,
+    AssertSqlSafe, Database, Error, Executor as _, IntoArguments, Postgres, SqlSafeStr as _, Sqlite,
+    pool::PoolConnection, query::Query,
 };
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::{sync::Mutex, time::Instant};
@@ -101,6 +102,17 @@ impl Transaction {
         .map_err(asked)?;
         session.begun = false;
         Ok(session)
+    }
+
+    /// Carries out the statements of a text, one after the other, each with the parameters that come after those of the one
+    /// before; says how many rows each wrote. For SQLite: PostgreSQL takes one at a time.
+    pub(super) async fn execute_each(&self, statements: Statement) -> Result<Vec<u64>, StoreError> {
+        let Connection::Sqlite(connection) = &mut *self.0.connection.lock().await else {
+            return Err(StoreError::Impossible("several statements cannot be sent to PostgreSQL as one"));
+        };
+        let ended = connection.fetch_many(query::<Sqlite>(statements));
+        let counts = ended.try_filter_map(async |ended| Ok(ended.left().map(|ended| ended.rows_affected())));
+        Ok(counts.try_collect().await.map_err(executed)?)
     }
 }
 

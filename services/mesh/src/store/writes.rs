@@ -32,6 +32,10 @@ struct Part {
     short: StoreError,
 }
 
+/// Rows up to which the statements of SQLite are handed to its thread together, and kept prepared together: there are some
+/// ninety such, and more of more rows.
+const JOINED: usize = 128;
+
 /// The name of the part that looks whether rows are as they were.
 const GUARD: &str = "guard";
 
@@ -92,19 +96,29 @@ impl Writes {
     }
 
     /// Writes it all. Where that fails or a part wrote less than it should have, the transaction is not to be committed.
-    pub async fn run(self, transaction: &Transaction) -> Result<(), StoreError> {
-        if self.backend == DbBackend::Postgres && !self.parts.is_empty() {
+    pub async fn run(mut self, transaction: &Transaction) -> Result<(), StoreError> {
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        if self.backend == DbBackend::Postgres {
             let counts = self.counts(transaction, "").await?;
             return self.parts.into_iter().zip(counts).try_for_each(|(part, written)| part.wrote(written));
         }
-        for mut part in self.parts {
-            let mut written = 0;
-            for (text, values) in std::mem::take(&mut part.statements) {
-                written += transaction.execute_raw(sql(transaction, &text, values)).await?.rows_affected();
-            }
-            part.wrote(written)?;
+        // SQLite has a thread of its own, and to wake it takes longer than to write a few rows.
+        let pieces: Vec<usize> = self.parts.iter().map(|part| part.statements.len()).collect();
+        let few = self.parts.iter().all(|part| part.rows <= JOINED);
+        let statements = self.parts.iter_mut().flat_map(|part| part.statements.drain(..));
+        let chunks: Vec<Vec<_>> =
+            if few { vec![statements.collect()] } else { statements.map(|it| vec![it]).collect() };
+        let mut counts = Vec::new();
+        for chunk in chunks {
+            let (texts, values): (Vec<String>, Vec<Vec<Value>>) = chunk.into_iter().unzip();
+            let statements = sql(transaction, &texts.join(";\n"), values.into_iter().flatten());
+            counts.extend(transaction.execute_each(statements).await?);
         }
-        Ok(())
+        let mut counts = counts.into_iter();
+        let mut parts = self.parts.into_iter().zip(pieces);
+        parts.try_for_each(|(part, pieces)| part.wrote(counts.by_ref().take(pieces).sum()))
     }
 
     /// Writes it all with one statement that is a transaction in itself. False where a row of the guard is not as it was,
