@@ -127,7 +127,7 @@ impl Store {
         self.0.permits.close();
         self.0.units.close();
         self.0.units.wait().await;
-        self.0.sessions.let_go();
+        self.0.sessions.close();
         self.0.writer.close_by_ref().await?;
         self.0.reader.close_by_ref().await?;
         Ok(())

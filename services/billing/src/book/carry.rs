@@ -219,7 +219,8 @@ fn is_forgotten(refusal: bool) -> bool {
     is_out(Protection::Claims) || (refusal && is_out(Protection::Refusals))
 }
 
-/// Adds what was decided to what is written. The ids come first: where one was taken before, nothing else is written.
+/// Adds what was decided to what is written. The ids come first: where one was taken before, that is what is
+/// said of it all.
 fn write(
     writes: &mut Writes,
     sitting: Sitting,

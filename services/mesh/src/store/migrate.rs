@@ -142,7 +142,9 @@ impl Store {
         let up = async |connection: &DatabaseConnection| -> Result<(), StoreError> {
             Ok(Migrations::on(connection, migrations).await?.up(connection, None).await?)
         };
-        // Where there is one connection, it is needed here.
+        // Where there is one connection, it is needed here, and nobody else takes it meanwhile.
+        let permit = async || self.0.permits.acquire().await.map_err(|_| StoreError::Closed);
+        let _alone = if self.has_one_writer() { Some(permit().await?) } else { None };
         self.0.sessions.let_go();
         // The lock ends with what holds it, however this goes: sea-orm-migration takes none.
         match &self.0.location {

@@ -14,7 +14,7 @@ use super::{Inner, Store, StoreError, hurry::hurry, session::Sessions, sql};
 /// How long a reader of SQLite waits for a checkpoint, and the writer for another process's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long opening a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Readers beside the one writer of a SQLite file: more than two cores never gain.
 const SQLITE_READERS: u32 = 4;
 /// Pages that SQLite keeps in memory, in KiB with a minus before them; by itself 2 MiB, which ids that come in no order outgrow at
@@ -29,7 +29,7 @@ const STATEMENTS: usize = 256;
 /// One in so many connections to PostgreSQL may stay with those who write; the others are there for readers, too.
 const KEPT_OF: u32 = 3;
 /// A PostgreSQL connection that was idle this long is asked whether it still lives before it is used.
-const IDLE_BEFORE_PING: Duration = Duration::from_secs(10);
+pub(super) const IDLE_BEFORE_PING: Duration = Duration::from_secs(10);
 
 /// Where a service's rows are.
 #[derive(Clone, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Store {
         };
         let number = |number: u32| usize::try_from(number).unwrap_or(1);
         let permits = Arc::new(Semaphore::new(number(permits)));
-        let sessions = Sessions::new(writer.clone(), number(kept));
+        let sessions = Sessions::new(writer.clone(), location == Location::Memory, number(kept));
         let (units, committed) = (TaskTracker::new(), watch::Sender::new(()));
         Ok(Self(Arc::new(Inner { location, writer, reader, sessions, permits, units, committed })))
     }

@@ -2,11 +2,11 @@
 //!
 //! A pool asks whoever comes back whether he still lives, and hands its connections out in turn. Beside one caller that is a
 //! second way to PostgreSQL for each unit of work, and another of its processes each time, which knows nothing yet; and it is a
-//! turn of SQLite's one writer between any two batches. So some sessions stay here after a unit of work that ended well,
-//! and the one that was used last is taken first.
+//! turn of SQLite's one writer between any two batches. So some sessions stay here after a unit of work that the database
+//! answered, and the one that was used last is taken first. Who waits at the pool comes before that.
 
 use std::{
-    sync::{Mutex as Quick, PoisonError},
+    sync::{Mutex as Quick, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,23 +17,27 @@ use sea_orm::{
 };
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
-    AssertSqlSafe, Database, Error, Executor as _, IntoArguments, Postgres, SqlSafeStr as _, Sqlite,
+    AssertSqlSafe, Connection as _, Database, Error, Executor as _, IntoArguments, Postgres, SqlSafeStr as _, Sqlite,
     pool::PoolConnection, query::Query,
 };
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::StoreError;
+use super::{
+    StoreError,
+    migrate::wrapped,
+    open::{CONNECT_TIMEOUT, IDLE_BEFORE_PING},
+};
 
-/// One that nobody took for so long goes back to its pool, which asks it whether it still lives.
-const IDLE: Duration = Duration::from_secs(10);
-/// So does one that was kept for so long: its pool knows when a connection has got too old.
+/// One that was kept for so long goes back to its pool, which knows when a connection has got too old.
 const KEPT: Duration = Duration::from_mins(5);
 
 /// One connection. Every statement on it is a transaction in itself, unless it is that of a [`Transaction`].
 pub struct Session {
     connection: Mutex<Connection>,
     backend: DbBackend,
+    /// Whether it is all that there is of its database.
+    only: bool,
     /// Whether a transaction is under way.
     begun: bool,
     /// When it left its pool.
@@ -65,8 +69,33 @@ macro_rules! with {
 pub struct Transaction(Session);
 
 impl Session {
-    fn new(connection: Connection, backend: DbBackend) -> Self {
-        Self { connection: Mutex::new(connection), backend, begun: false, left: Instant::now() }
+    fn new(connection: Connection, backend: DbBackend, only: bool) -> Self {
+        Self { connection: Mutex::new(connection), backend, only, begun: false, left: Instant::now() }
+    }
+
+    /// Has it closed rather than used again.
+    pub(super) fn give_up(mut self) {
+        self.close_on_drop();
+    }
+
+    fn close_on_drop(&mut self) {
+        match self.connection.get_mut() {
+            Connection::Postgres(connection) => connection.close_on_drop(),
+            Connection::Sqlite(connection) if !self.only => connection.close_on_drop(),
+            // All that it holds would be gone with it.
+            Connection::Sqlite(_) => {}
+        }
+    }
+
+    /// Whether it still lives.
+    async fn answers(&mut self) -> bool {
+        let ping = async {
+            match self.connection.get_mut() {
+                Connection::Postgres(connection) => connection.ping().await,
+                Connection::Sqlite(connection) => connection.ping().await,
+            }
+        };
+        matches!(tokio::time::timeout(CONNECT_TIMEOUT, ping).await, Ok(Ok(())))
     }
 
     /// Begins a transaction, on SQLite as the one that writes.
@@ -118,12 +147,15 @@ impl Transaction {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        if !self.begun {
+            return;
+        }
         match self.connection.get_mut() {
-            _ if !self.begun => {}
-            // Nobody knows how far it has come.
-            Connection::Postgres(connection) => connection.close_on_drop(),
-            // A database in memory would be gone with it.
-            Connection::Sqlite(connection) => <Sqlite as Database>::TransactionManager::start_rollback(connection),
+            Connection::Sqlite(connection) if self.only => {
+                <Sqlite as Database>::TransactionManager::start_rollback(connection);
+            }
+            // Nobody knows how far it has come; where its disk is full, SQLite ends it by itself, and sqlx does not know.
+            _ => self.close_on_drop(),
         }
     }
 }
@@ -205,48 +237,84 @@ impl ConnectionTrait for Transaction {
 /// The sessions of those who write.
 pub(super) struct Sessions {
     pool: DatabaseConnection,
-    /// The one that was used last at the end, each with when that was.
-    kept: Quick<Vec<(Session, Instant)>>,
+    /// Whether the pool's one connection is the whole database.
+    only: bool,
     /// How many are kept.
     most: usize,
+    here: Quick<Here>,
+}
+
+#[derive(Default)]
+struct Here {
+    /// The one that was used last at the end, each with when that was.
+    kept: Vec<(Session, Instant)>,
+    /// How many wait at the pool: whoever comes after them must not get a session first.
+    waiting: usize,
+    closed: bool,
+}
+
+/// Somebody who waits at the pool.
+struct Waits<'s>(&'s Sessions);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.here().waiting -= 1;
+    }
 }
 
 impl Sessions {
-    pub(super) const fn new(pool: DatabaseConnection, most: usize) -> Self {
-        Self { pool, kept: Quick::new(Vec::new()), most }
+    pub(super) fn new(pool: DatabaseConnection, only: bool, most: usize) -> Self {
+        Self { pool, only, most, here: Quick::default() }
+    }
+
+    fn here(&self) -> MutexGuard<'_, Here> {
+        self.here.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A session. Whoever takes one has a permit, so that there is one for him.
     pub(super) async fn take(&self) -> Result<Session, StoreError> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some((session, since)) = kept {
-            if since.elapsed() < IDLE {
+        while let Some((mut session, since)) = self.kept() {
+            if since.elapsed() < IDLE_BEFORE_PING || session.answers().await {
                 return Ok(session);
             }
-            // The others were idle even longer.
-            drop(session);
-            self.let_go();
+            session.give_up();
         }
+        let _waits = Waits(self);
         let backend = self.pool.get_database_backend();
         let connection = match backend {
             DbBackend::Postgres => self.pool.get_postgres_connection_pool().acquire().await.map(Connection::Postgres),
             _ => self.pool.get_sqlite_connection_pool().acquire().await.map(Connection::Sqlite),
         };
-        Ok(Session::new(connection.map_err(asked)?, backend))
+        Ok(Session::new(connection.map_err(wrapped)?, backend, self.only))
+    }
+
+    /// The session that was used last. Where there is none, one more waits at the pool.
+    fn kept(&self) -> Option<(Session, Instant)> {
+        let mut here = self.here();
+        let kept = here.kept.pop();
+        here.waiting += usize::from(kept.is_none());
+        kept
     }
 
     /// Takes back a session on which nothing is under way.
     pub(super) fn give_back(&self, session: Session) {
         let now = Instant::now();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < self.most && now.duration_since(session.left) < KEPT {
-            kept.push((session, now));
+        let mut here = self.here();
+        let room = here.kept.len() < self.most && here.waiting == 0 && !here.closed;
+        if room && now.duration_since(session.left) < KEPT {
+            here.kept.push((session, now));
         }
     }
 
     /// Gives those that are kept back to their pool.
     pub(super) fn let_go(&self) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.here().kept.clear();
+    }
+
+    /// The same for good.
+    pub(super) fn close(&self) {
+        self.here().closed = true;
+        self.let_go();
     }
 }
 
@@ -264,26 +332,51 @@ mod tests {
         tokio::time::resume();
     }
 
-    #[tokio::test]
-    async fn a_session_goes_back_to_its_pool_when_nobody_took_it_for_long_or_it_was_kept_for_long() {
+    /// Sessions of a database of one connection, one of which may be kept.
+    async fn sessions() -> Sessions {
         let mut options = ConnectOptions::new("sqlite::memory:");
         options.max_connections(1);
-        let sessions = Sessions::new(Database::connect(options).await.unwrap(), 1);
-        let kept = || sessions.kept.lock().unwrap().len();
+        Sessions::new(Database::connect(options).await.unwrap(), true, 1)
+    }
+
+    #[tokio::test]
+    async fn a_session_is_kept_until_it_has_been_for_long() {
+        let sessions = sessions().await;
         let first = sessions.take().await.unwrap();
         let left = first.left;
         sessions.give_back(first);
-        after(IDLE / 2).await;
-        let same = sessions.take().await.unwrap();
-        assert_eq!(same.left, left, "it was kept");
-        sessions.give_back(same);
-        after(IDLE).await;
-        let asked = sessions.take().await.unwrap();
-        assert!(asked.left > left, "it went back to its pool");
+        for idle in [Duration::ZERO, IDLE_BEFORE_PING] {
+            after(idle).await;
+            let same = sessions.take().await.unwrap();
+            assert_eq!(same.left, left);
+            sessions.give_back(same);
+        }
         after(KEPT).await;
-        sessions.give_back(asked);
-        assert_eq!(kept(), 0);
         sessions.give_back(sessions.take().await.unwrap());
-        assert_eq!(kept(), 1);
+        assert_eq!(sessions.here().kept.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_at_the_pool_is_not_overtaken() {
+        let sessions = sessions().await;
+        let taken = sessions.take().await.unwrap();
+        let mut waiting = Box::pin(sessions.take());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let mut gone = Box::pin(sessions.take());
+        assert!(futures_util::poll!(&mut gone).is_pending());
+        drop(gone);
+        sessions.give_back(taken);
+        sessions.give_back(waiting.await.unwrap());
+        assert_eq!(sessions.here().kept.len(), 1, "nobody waits any more");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_once_it_is_closed() {
+        let sessions = sessions().await;
+        let taken = sessions.take().await.unwrap();
+        sessions.close();
+        sessions.give_back(taken);
+        // The pool waits for all of them.
+        tokio::time::timeout(Duration::from_secs(20), sessions.pool.close_by_ref()).await.unwrap().unwrap();
     }
 }

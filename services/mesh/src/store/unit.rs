@@ -138,20 +138,27 @@ impl Store {
 
     async fn at_once<I, T>(&self, input: &I, at_once: AtOnce<I, T>) -> Result<Option<T>, StoreError> {
         let session = self.0.sessions.take().await?;
-        let done = at_once(input, &session).await?;
-        self.0.sessions.give_back(session);
-        Ok(done)
+        let done = at_once(input, &session).await;
+        match &done {
+            Ok(_) => self.0.sessions.give_back(session),
+            Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) => session.give_up(),
+            // Its pool looks at it.
+            Err(_) => {}
+        }
+        done
     }
 
     async fn once<I, T>(&self, input: &I, work: Work<I, T>, rehearsal: bool) -> Result<T, StoreError> {
         let transaction = self.0.sessions.take().await?.begin().await?;
         let value = match work(input, &transaction).await {
             Ok(value) if !rehearsal => value,
+            // A server that can do nothing at present is not to be met again; the transaction ends with the session.
+            Err(error @ StoreError::Unavailable(_)) => return Err(error),
             ended => {
                 match transaction.rollback().await {
                     Ok(session) => self.0.sessions.give_back(session),
-                    // A transaction that cannot be rolled back has lost its connection, and so has ended.
-                    Err(error) => tracing::debug!(error = %error, "A rollback found its connection gone"),
+                    // A transaction that cannot be rolled back has ended, or does with its session.
+                    Err(error) => tracing::debug!(error = %error, "A transaction could not be rolled back"),
                 }
                 return ended;
             }

@@ -32,9 +32,9 @@ struct Part {
     short: StoreError,
 }
 
-/// Rows up to which the statements of SQLite are handed to its thread together, and kept prepared together: there are some
-/// ninety such, and more of more rows.
-const JOINED: usize = 128;
+/// Rows of a part up to which SQLite's statements are handed to its thread together. They are kept prepared together, too, for
+/// each mix of sizes that comes up, of which there must not be too many; and the more rows, the less is waking a thread.
+const JOINED: usize = 48;
 
 /// The name of the part that looks whether rows are as they were.
 const GUARD: &str = "guard";
