@@ -22,8 +22,8 @@ use std::{
 use tokio::time::Instant;
 
 use mesh::{
-    Background, Clock, Context, Store, StoreError, Telemetry, Tenant, Time,
-    claim::{Claim, Lookout},
+    Background, Clock, Context, RequestId, Store, StoreError, Telemetry, Tenant, Time,
+    claim::{self, Claim, Lookout},
     coalesce::{self, Batch, Coalescer, NotTaken, Pending},
     events::Origin,
 };
@@ -182,6 +182,11 @@ impl Books {
         let origin = Origin::of(context, &self.clock);
         let item = Item { tenant: context.tenant.clone(), origin, work: Work::Upkeep(upkeep) };
         self.teller.submit_with_room(context, item).await
+    }
+
+    /// Whether a request id was used before, for whatever that was.
+    pub(crate) async fn knows(&self, context: &Context, request_id: &RequestId) -> Result<bool, StoreError> {
+        claim::is_used(self.store.reader(), &context.tenant, request_id).await
     }
 
     /// Decides as if the orders were carried out together or not at all, and keeps nothing.

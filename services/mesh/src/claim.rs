@@ -14,7 +14,7 @@ pub use many::{Lookout, keep_all};
 
 use crate::{
     Reason, Refusal, RequestId, Tenant, Time,
-    store::{Migration, StoreError, sql},
+    store::{Migration, StoreError, count, sql},
 };
 
 /// The table behind it; the first migration of every service that takes request ids.
@@ -309,6 +309,16 @@ pub async fn applied<A: DeserializeOwned>(
     let Some(kept) = Kept::find_by_statement(statement).one(connection).await? else { return Ok(None) };
     let decision: Decision<A, serde_json::Value> = serde_json::from_str(&kept.outcome)?;
     Ok(decision.ok())
+}
+
+/// Whether a request id was used before, for whatever that was, or voided.
+pub async fn is_used(
+    connection: &impl ConnectionTrait,
+    tenant: &Tenant,
+    request_id: &RequestId,
+) -> Result<bool, StoreError> {
+    let text = "select count(*) from requests where tenant_id = $1 and request_id = $2";
+    Ok(count(connection, text, [tenant.clone().into(), request_id.clone().into()]).await? > 0)
 }
 
 /// `name=digest`, the digest being the whole SHA-256 of the value in hexadecimal.

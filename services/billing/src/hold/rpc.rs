@@ -27,7 +27,14 @@ pub(crate) async fn place_hold(
 ) -> Result<Response<PlaceHoldResponse>, Status> {
     let (context, asked) = open(request)?;
     let rehearsal = asked.validate_only;
-    let placing = placing(&asked, books)?;
+    let placing = match self::placing(&asked, books, false) {
+        Ok(placing) => placing,
+        // A repeat may come after its time: it gets its answer.
+        Err(refusal) => match self::placing(&asked, books, true) {
+            Ok(late) if books.knows(&context, &late.request_id).await? => late,
+            _ => return Err(refusal.into()),
+        },
+    };
     let (posted, already_processed) = books.carry_out(&context, Order::Hold(placing), rehearsal).await?;
     let Answer { hold, transaction_id, balance_after, wallet_version } =
         answer(posted, rehearsal && !already_processed);
@@ -110,7 +117,8 @@ async fn total(holds: &Holds, context: &Context, filter: &Filter, asked: bool) -
     if asked { Ok(Some(holds.count(context, filter).await?)) } else { Ok(None) }
 }
 
-fn placing(asked: &PlaceHoldRequest, books: &Books) -> Result<Placing, Refusal> {
+/// What is to be set aside, until a time that is to come, or may have gone by where `late`.
+fn placing(asked: &PlaceHoldRequest, books: &Books, late: bool) -> Result<Placing, Refusal> {
     let now = books.clock.now();
     let mut fields = Fields::default();
     let request_id = fields.read("request_id", RequestId::parse(&asked.request_id));
@@ -119,7 +127,7 @@ fn placing(asked: &PlaceHoldRequest, books: &Books) -> Result<Placing, Refusal> 
     let until = match &asked.expire_time {
         None => Some(now.plus(DEFAULT)),
         Some(wire) => fields.read("expire_time", Time::from_wire(wire)).and_then(|time| {
-            let allowed = now < time && time <= now.plus(LONGEST);
+            let allowed = (late || now < time) && time <= now.plus(LONGEST);
             fields.read("expire_time", allowed.then_some(time).ok_or("must be between now and 90 days ahead"))
         }),
     };

@@ -161,6 +161,28 @@ async fn a_hold_that_nobody_wants_expires_by_itself_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_that_comes_after_its_time_gets_its_answer() {
+    on_every_store_with_a_held_clock(async |house, clock| {
+        house.user("ada", "10").await;
+        let soon = clock.now().plus(Duration::from_mins(1)).to_wire();
+        let asked = PlaceHoldRequest { expire_time: Some(soon), ..place("hold-1", "6") };
+        let first = house.billing().place_hold(asked.clone()).await.unwrap().into_inner();
+        clock.advance(Duration::from_mins(2));
+        let again = house.billing().place_hold(asked.clone()).await.unwrap().into_inner();
+        assert!(again.already_processed);
+        assert_eq!((again.hold, again.transaction_id), (first.hold, first.transaction_id));
+        let other = PlaceHoldRequest { amount: "7".to_owned(), ..asked.clone() };
+        let reused = house.billing().place_hold(other).await.unwrap_err();
+        assert_eq!((&*reason(&reused), &*told(&reused, "differs")), ("REQUEST_ID_REUSED", "amount"));
+        let new = PlaceHoldRequest { request_id: "hold-2".to_owned(), ..asked };
+        assert_eq!(faulty(&house.billing().place_hold(new.clone()).await.unwrap_err()), ["expire_time"]);
+        let worse = PlaceHoldRequest { amount: "x".to_owned(), request_id: "hold-1".to_owned(), ..new };
+        assert_eq!(faulty(&house.billing().place_hold(worse).await.unwrap_err()), ["amount", "expire_time"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_capture_and_an_expiry_at_once_end_in_one_of_the_two() {
     on_every_store_with_a_held_clock(async |house, clock| {
         house.user("ada", "100").await;
