@@ -218,15 +218,20 @@ pub(super) async fn unanswered(
     Ok((last, unanswered.into_iter().map(|row| row.change).collect()))
 }
 
-/// Whether there is a wallet.
-pub(super) async fn is_there(
+/// The version that a wallet has by now; `None` where there is no such wallet.
+pub(super) async fn version(
     connection: &impl ConnectionTrait,
     tenant: &Tenant,
     (user_id, currency): (&str, &str),
-) -> Result<bool, StoreError> {
-    let text = "select count(*) from wallets where tenant_id = $1 and user_id = $2 and currency = $3";
+) -> Result<Option<i64>, StoreError> {
+    #[derive(Row)]
+    struct Found {
+        version: i64,
+    }
+    let text = "select version from wallets where tenant_id = $1 and user_id = $2 and currency = $3";
     let values = [tenant.clone().into(), user_id.into(), currency.into()];
-    Ok(mesh::store::count(connection, text, values).await? > 0)
+    let found = Found::find_by_statement(sql(connection, text, values)).one(connection).await?;
+    Ok(found.map(|found| found.version))
 }
 
 #[derive(Row)]

@@ -72,6 +72,8 @@ struct Replay {
     balance: i64,
     available: i64,
     hash: Vec<u8>,
+    /// The version that the wallet had got to when it was looked at again, for changes that came after its page was read.
+    reached: i64,
 }
 
 impl Verification {
@@ -186,7 +188,7 @@ impl Verification {
             let Some(wallet) = page.wallets.pop_front_if(|wallet| is_of(wallet)) else {
                 // Made after the page was read; or there is none.
                 let tenant = &self.whose.tenant;
-                if !table::is_there(self.audits.books.store.reader(), tenant, key).await? {
+                if table::version(self.audits.books.store.reader(), tenant, key).await?.is_none() {
                     let message = "there is no such wallet".to_owned();
                     self.find(Kind::NoWallet, key, &change.transaction_id, message);
                 }
@@ -196,7 +198,17 @@ impl Verification {
         }
         let Some(wallet) = &page.replay.wallet else { return Ok(()) };
         if change.wallet_version > wallet.version {
-            // It came after the page was read.
+            // It came after the page was read, or its wallet was set back.
+            if change.wallet_version > page.replay.reached {
+                let (store, tenant) = (&self.audits.books.store, &self.whose.tenant);
+                page.replay.reached = table::version(store.reader(), tenant, key).await?.unwrap_or(0);
+                if change.wallet_version > page.replay.reached {
+                    let (version, reached) = (change.wallet_version, page.replay.reached);
+                    let message =
+                        format!("the wallet is at version {reached}, and there is a transaction of version {version}");
+                    self.find(Kind::Wallet, key, &change.transaction_id, message);
+                }
+            }
             return Ok(());
         }
         self.progress.transactions = self.progress.transactions.saturating_add(1);
@@ -208,7 +220,7 @@ impl Verification {
 
     /// Compares a wallet with what its changes left behind.
     fn close(&mut self, replay: Replay) {
-        let Replay { wallet: Some(wallet), version, balance, available, hash } = replay else { return };
+        let Replay { wallet: Some(wallet), version, balance, available, hash, .. } = replay else { return };
         self.progress.wallets = self.progress.wallets.saturating_add(1);
         let key = (wallet.user_id.clone(), wallet.currency.clone());
         let left = (version, Some(balance), balance.checked_sub(available), hash);
@@ -274,11 +286,18 @@ impl Verification {
             }
             self.findings = self.findings.saturating_add(found.more);
         }
-        self.mark(true).await?;
         let limit = usize::try_from(TOLD).unwrap_or(usize::MAX);
         for finding in table::disagreements(self.audits.books.store.reader(), &self.whose, limit).await? {
-            self.say(finding);
+            match finding.kind {
+                // What a wallet holds is part of what it has; what is owed is not.
+                Kind::Hold => {
+                    let Finding { kind, user_id, currency, transaction_id, message } = finding;
+                    self.find(kind, (&user_id, &currency), &transaction_id, message);
+                }
+                _ => self.say(finding),
+            }
         }
+        self.mark(true).await?;
         let Progress { wallets, transactions, .. } = self.progress;
         let (start_time, end_time) = (self.began, self.audits.books.clock.now());
         let verdict = Verdict { wallets, transactions, findings: self.findings, start_time, end_time };

@@ -284,6 +284,23 @@ async fn what_is_missing_or_does_not_agree_is_found_and_told_in_the_status() {
             assert!(verify(&mut house.ledger(), "").await.1.ok, "{statement}");
             assert_eq!(check().await.status(), Status::Ok);
         }
+        // What is set aside is part of a wallet.
+        let mut billing = BillingServiceClient::new(channel(house.process.addresses["billing"]));
+        house.run("update holds set amount = amount + 1 where user_id = 'ada'").await;
+        let (findings, _) = verify(&mut house.ledger(), "").await;
+        assert!(matches!(&findings[..], [finding] if finding.kind() == Kind::Hold), "{findings:?}");
+        let refused = billing.deduct(order("held", "ada", "1")).await.unwrap_err();
+        assert_eq!(reason(&refused), "LEDGER_BROKEN");
+        house.run("update holds set amount = amount - 1 where user_id = 'ada'").await;
+        assert!(verify(&mut house.ledger(), "").await.1.ok);
+        // A wallet that is set back to how it was before its last change agrees with all changes but that one.
+        house.run("create table kept as select * from wallets where user_id = 'bob'").await;
+        billing.deduct(order("forgotten", "bob", "1")).await.unwrap();
+        house.run("delete from wallets where user_id = 'bob'").await;
+        house.run("insert into wallets select * from kept").await;
+        let (findings, verdict) = verify(&mut house.ledger(), "").await;
+        let set_back = |finding: &LedgerFinding| finding.kind() == Kind::Wallet && finding.user_id == "bob";
+        assert!(!verdict.ok && findings.iter().any(set_back), "{findings:?}");
         for (statement, kind, user) in [
             ("update requests set outcome = '{}' where request_id = 'b1'", Kind::Request, "bob"),
             ("delete from transactions where request_id = 'a2'", Kind::Gap, "ada"),
