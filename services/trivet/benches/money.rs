@@ -151,10 +151,8 @@ async fn one_by_one(database: &str, (config, store): (&Config, &Store), running:
             })
             .await
         };
-        if *callers == 1 {
-            // What a call takes that asks the database for nothing.
-            row(database, &format!("Deduct refused, {shape}"), *callers, deduct("").await, naive);
-        }
+        // What a call takes that asks the database for nothing.
+        row(database, &format!("Deduct refused, {shape}"), *callers, deduct("").await, naive);
         row(database, &format!("Deduct, {shape}"), *callers, deduct("0.0000001").await, naive);
     }
 }
