@@ -35,6 +35,10 @@ pub(super) async fn carry_out(
     for item in items {
         decided.push(desk.decide(item, &mut sitting)?);
     }
+    if desk.undid {
+        // What stopped it might not have, had an order before it been known to be carried out already.
+        shared.lookout.must_have_looked()?;
+    }
     let mut writes = Writes::new(transaction);
     write(&mut writes, sitting, &desk.kept())?;
     shared.lookout.learn(writes.run(transaction).await)?;
@@ -134,11 +138,13 @@ struct Desk<'b> {
     /// What was answered to requests of this batch.
     first: HashMap<(&'b Tenant, &'b RequestId), usize>,
     kept: Vec<(&'b Claim, Decision<Posted, Refused>)>,
+    /// Whether orders were undone that were to be carried out together.
+    undid: bool,
 }
 
 impl<'b> Desk<'b> {
     fn new(seen: Vec<Option<Seen<Posted, Refused>>>, tried: &'b Tried) -> Self {
-        Self { seen: seen.into_iter(), tried, first: HashMap::new(), kept: Vec::new() }
+        Self { seen: seen.into_iter(), tried, first: HashMap::new(), kept: Vec::new(), undid: false }
     }
 
     /// What was decided now and is to be kept.
@@ -174,6 +180,7 @@ impl<'b> Desk<'b> {
             sitting.end_together(mark, stopped.is_none() || is_out(Protection::Together));
         }
         let Some(stopped) = stopped else { return Ok(Ok(posted)) };
+        self.undid |= together;
         // What was carried out of it was not, after all; what stopped it is an answer.
         let mut undone = self.kept.split_off(kept);
         undone.retain(|(_, decision)| decision.is_err());

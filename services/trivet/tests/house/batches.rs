@@ -95,6 +95,22 @@ async fn the_orders_of_a_batch_stand_each_for_itself_and_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_atomic_batch_does_not_take_again_what_was_taken_before() {
+    on_every_store(async |house| {
+        house.user("ada", "14").await;
+        house.billing().deduct(order("a", "ada", "6")).await.unwrap();
+        // Taken twice, the first would leave too little for the second.
+        assert_eq!(results(house, atomic(vec![one("a", "ada", "6"), one("b", "ada", "4")])).await, ["again 8", "4"]);
+        let voiding = VoidRequestRequest { request_id: "c".to_owned(), ..VoidRequestRequest::default() };
+        house.billing().void_request(voiding).await.unwrap();
+        let refused = house.billing().batch_deduct(atomic(vec![one("c", "ada", "1"), one("d", "ada", "9")])).await;
+        let refused = refused.unwrap_err();
+        assert_eq!((&*reason(&refused), &*told(&refused, "index")), ("REQUEST_VOIDED", "0"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_atomic_batch_is_carried_out_whole_or_not_at_all() {
     on_every_store(async |house| {
         house.user("ada", "10").await;
