@@ -249,6 +249,7 @@ impl Sitting {
         self.written.told.back_to(mark.told);
         // The first that was noted of a wallet is the oldest.
         for (key, wallet) in undo.into_iter().rev() {
+            self.written.told.undone(&key, &wallet);
             self.wallets.insert(key, wallet);
         }
     }

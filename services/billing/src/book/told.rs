@@ -33,7 +33,16 @@ pub(crate) struct Told {
     deductions: Vec<(Origin, Tenant, DeductionItem)>,
     /// Of each wallet that did not cover a deduction the last time that happened: a caller who asks on and on is not told
     /// of to everybody each time.
-    not_covered: BTreeMap<WalletKey, (Origin, Draft)>,
+    not_covered: BTreeMap<WalletKey, NotCovered>,
+}
+
+/// A wallet that did not cover a deduction.
+struct NotCovered {
+    origin: Origin,
+    /// How much had been told of wallets before: it is told in the order of their changes.
+    place: usize,
+    version: i64,
+    event: WalletInsufficientFunds,
 }
 
 /// How much was told.
@@ -51,6 +60,15 @@ impl Told {
     pub(super) fn back_to(&mut self, mark: Mark) {
         self.each.truncate(mark.each);
         self.deductions.truncate(mark.deductions);
+    }
+
+    /// That a wallet is as it was before what was undone: what it did not cover, it did not cover then.
+    pub(super) fn undone(&mut self, key: &WalletKey, wallet: &Wallet) {
+        if let Some(told) = self.not_covered.get_mut(key) {
+            told.place = told.place.min(self.each.len());
+            told.version = wallet.version;
+            told.event.available = wallet.available().to_wire();
+        }
     }
 
     /// Tells of a wallet: its events keep the order of its changes.
@@ -80,7 +98,8 @@ impl Told {
     /// That a wallet did not cover a deduction.
     pub(crate) fn not_covered(&mut self, origin: &Origin, key: &WalletKey, wallet: &Wallet, required: Amount) {
         let event = insufficient(key, wallet, required, "");
-        self.not_covered.insert(key.clone(), (origin.clone(), draft(key, wallet.version, &event)));
+        let told = NotCovered { origin: origin.clone(), place: self.each.len(), version: wallet.version, event };
+        self.not_covered.insert(key.clone(), told);
     }
 
     /// That a wallet does not cover what is owed: for a subscription, or for something else.
@@ -149,8 +168,16 @@ impl Told {
 
     /// Adds it all to what is written.
     pub(super) fn publish(self, writes: &mut Writes) -> Result<(), StoreError> {
-        let mut drafts = self.each;
-        drafts.extend(self.not_covered.into_values());
+        let mut drafts: Vec<(Origin, Draft)> = Vec::with_capacity(self.each.len());
+        let mut not_covered: Vec<(WalletKey, NotCovered)> = self.not_covered.into_iter().collect();
+        not_covered.sort_by_key(|(_, told)| told.place);
+        let mut not_covered = not_covered.into_iter().peekable();
+        for (place, told) in self.each.into_iter().map(Some).chain([None]).enumerate() {
+            while let Some((key, it)) = not_covered.next_if(|(_, it)| it.place <= place || told.is_none()) {
+                drafts.push((it.origin, draft(&key, it.version, &it.event)));
+            }
+            drafts.extend(told);
+        }
         let mut tenants: BTreeMap<Tenant, (Origin, Vec<DeductionItem>)> = BTreeMap::new();
         for (origin, tenant, item) in self.deductions {
             // They come from the first call of theirs: a trace can have many ends and no two beginnings.

@@ -170,7 +170,7 @@ pub(crate) async fn freeze_wallets(
     user_id: &UserId,
     now: Time,
 ) -> Result<(), StoreError> {
-    let text = "update wallets set state = $3, update_time = $4
+    let text = "update wallets set state = $3, update_time = case when update_time > $4 then update_time else $4 end
                  where tenant_id = $1 and user_id = $2 and state <> $3";
     let values = [tenant.clone().into(), user_id.clone().into(), WalletState::Frozen.into(), now.into()];
     connection.execute_raw(sql(connection, text, values)).await?;
