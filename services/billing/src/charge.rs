@@ -3,26 +3,31 @@
 //!
 //! A charge is written by the handler of its event, which touches no wallet. The worker has the book ask the wallet right
 //! after that, together with all other orders; and whatever brings money into a wallet pays what it owes. A charge below
-//! zero is owed by the house: it takes back what is not paid yet of the charge that it reverses, and the rest is credited.
+//! zero is owed by the house: it takes back what is not paid yet, and what was paid and neither refunded nor credited yet is
+//! credited.
 
 mod events;
 mod rpc;
+mod settle;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 mod worker;
-
-use std::collections::VecDeque;
 
 use mesh::{Context, Slug, StoreError, Tenant, Time, UserId, store::Writes, text_enum};
 use money::Amount;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    book::{Books, Posting, Sitting},
-    ledger::{Details, Kind, Legs, Wallet, WalletKey, lock_wallets, open_wallets, update_wallets},
+    book::{Books, Posting},
+    ledger::{Details, Kind, Legs, WalletKey, lock_wallets, open_wallets, update_wallets},
 };
-pub(crate) use {events::handlers, rpc::server, worker::work};
+pub(crate) use {
+    events::handlers,
+    rpc::server,
+    settle::{Owed, Reversed, settle},
+    worker::work,
+};
 
 text_enum! {
     /// What a charge is for.
@@ -105,6 +110,14 @@ impl Charge {
         self.end(ChargeState::Void, now, String::new());
     }
 
+    /// Settles as much of what the house owes, or what is left of it; says how much that is.
+    fn settle_without_money(&mut self, most: Amount) -> Result<Amount, StoreError> {
+        let left = self.outstanding().and_then(Amount::negated).ok_or(IMPOSSIBLE)?;
+        let less = if most.covers(left) { left } else { most };
+        self.credited = self.credited.plus(less).ok_or(IMPOSSIBLE)?;
+        Ok(less)
+    }
+
     fn posting(&self, kind: Kind, legs: Option<Legs>) -> Posting {
         let text = |slug: &Option<Slug>| slug.as_ref().map(ToString::to_string).unwrap_or_default();
         Posting {
@@ -120,110 +133,7 @@ impl Charge {
     }
 }
 
-/// Charges of one wallet that are paid in one sitting; more are left for the next one.
-pub(crate) const AT_ONCE: usize = 1_000;
-
 const IMPOSSIBLE: StoreError = StoreError::Impossible("a charge is of more than an amount can be");
-
-/// Has a wallet pay what it owes, as far as it was read and can be paid.
-pub(crate) fn settle(sitting: &mut Sitting, key: &WalletKey) -> Result<(), StoreError> {
-    let Some(owed) = sitting.take_owed(key) else { return Ok(()) };
-    let (credits, mut owed): (VecDeque<Charge>, VecDeque<Charge>) =
-        owed.into_iter().partition(|charge| charge.amount.is_negative());
-    for credit in credits {
-        give(sitting, key, credit, &mut owed)?;
-    }
-    owed.retain(|charge| charge.state == ChargeState::Open);
-    let mut paid = 0_usize;
-    while let Some(charge) = owed.front_mut() {
-        let required = charge.outstanding().ok_or(IMPOSSIBLE)?;
-        if paid >= AT_ONCE {
-            // Looked at anew by the worker, with those behind it.
-            charge.tried = false;
-            sitting.set_charge(&key.tenant, charge);
-            break;
-        }
-        if !sitting.wallet(key).is_some_and(|wallet| wallet.gives() && wallet.available().covers(required)) {
-            break;
-        }
-        pay(sitting, key, charge, required)?;
-        owed.pop_front();
-        paid = paid.saturating_add(1);
-    }
-    let wallet = sitting.wallet(key).cloned();
-    if paid < AT_ONCE
-        && let Some(wallet) = &wallet
-    {
-        refuse(sitting, (key, wallet), &mut owed)?;
-    }
-    sitting.owes(key, owed.len());
-    sitting.put_owed(key, owed);
-    Ok(())
-}
-
-fn pay(sitting: &mut Sitting, key: &WalletKey, charge: &mut Charge, required: Amount) -> Result<(), StoreError> {
-    let posted = sitting.post(key, charge.posting(Kind::Charge, Legs::taken(required)))?;
-    if !charge.for_subscription().is_empty() {
-        let subscription_id = charge.for_subscription();
-        sitting.tell(|told, origin| told.paid(origin, (key, &posted), required, subscription_id));
-    }
-    charge.end(ChargeState::Paid, posted.time, posted.transaction_id);
-    sitting.set_charge(&key.tenant, charge);
-    Ok(())
-}
-
-/// Tells of charges that the wallet was asked for the first time and does not cover.
-fn refuse(
-    sitting: &mut Sitting,
-    (key, wallet): (&WalletKey, &Wallet),
-    owed: &mut VecDeque<Charge>,
-) -> Result<(), StoreError> {
-    for charge in owed.iter_mut().filter(|charge| !charge.tried) {
-        let required = charge.outstanding().ok_or(IMPOSSIBLE)?;
-        charge.tried = true;
-        sitting.set_charge(&key.tenant, charge);
-        sitting.tell(|told, origin| told.owes(origin, (key, wallet), required, charge.for_subscription()));
-    }
-    Ok(())
-}
-
-/// Gives what the house owes: less of the charge that is taken back, as far as that is not paid, and money for the rest.
-fn give(
-    sitting: &mut Sitting,
-    key: &WalletKey,
-    mut credit: Charge,
-    owed: &mut VecDeque<Charge>,
-) -> Result<(), StoreError> {
-    let reversed = owed.iter_mut().find(|charge| Some(&charge.charge_id) == credit.reversed_id.as_ref());
-    if let Some(reversed) = reversed {
-        let (less, left) = (credit.outstanding().and_then(Amount::negated), reversed.outstanding());
-        let (less, left) = less.zip(left).ok_or(IMPOSSIBLE)?;
-        let less = if left.covers(less) { less } else { left };
-        credit.credited = credit.credited.plus(less).ok_or(IMPOSSIBLE)?;
-        reversed.credited = reversed.credited.plus(less).ok_or(IMPOSSIBLE)?;
-        if reversed.outstanding().is_some_and(Amount::is_zero) {
-            reversed.void(sitting.now, "what it was for was taken back");
-        }
-        sitting.set_charge(&key.tenant, reversed);
-    }
-    let rest = credit.outstanding().and_then(Amount::negated).ok_or(IMPOSSIBLE)?;
-    let (time, transaction_id) = if rest.is_zero() {
-        (sitting.now, String::new())
-    } else {
-        let fits = sitting.wallet(key).is_some_and(|wallet| wallet.balance.plus(rest).is_some());
-        if !fits {
-            // It stays open: nothing is lost, and nothing else has to wait for it.
-            credit.tried = true;
-            sitting.set_charge(&key.tenant, &credit);
-            return Ok(());
-        }
-        let posted = sitting.post(key, credit.posting(Kind::Credit, Legs::given_back(rest)))?;
-        (posted.time, posted.transaction_id)
-    };
-    credit.end(ChargeState::Paid, time, transaction_id);
-    sitting.set_charge(&key.tenant, &credit);
-    Ok(())
-}
 
 /// Why a charge is not voided, in order of precedence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -313,7 +223,7 @@ impl Charges {
     }
 }
 
-/// Voids those of a wallet's charges that are open, and answers them.
+/// Voids those of a wallet's charges that are open, and answers them. What comes next and is covered is paid by the worker.
 async fn void_open(
     transaction: &mesh::store::Transaction,
     key: &WalletKey,
@@ -325,25 +235,37 @@ async fn void_open(
     open_wallets(transaction, &[key], now).await?;
     let wallet = lock_wallets(transaction, &[key]).await?.pop();
     let mut voided = Vec::new();
-    let (mut written, mut tried) = (std::collections::BTreeMap::new(), 0_i64);
+    let (mut written, mut asked_for) = (std::collections::BTreeMap::new(), 0_i64);
     for charge_id in charge_ids {
         let Some(mut charge) = table::find(transaction, &key.tenant, &charge_id).await? else { continue };
         if charge.state != ChargeState::Open {
             continue;
         }
-        tried = tried.saturating_add(i64::from(charge.tried));
+        asked_for = asked_for.saturating_add(i64::from(charge.tried && charge.amount.is_positive()));
         charge.void(now, reason);
         written.insert((key.tenant.clone(), charge_id), charge.clone());
         voided.push(charge);
     }
     let mut writes = Writes::new(transaction);
-    table::update(&mut writes, &written)?;
     if let Some((key, mut wallet)) = wallet
-        && tried > 0
+        && !voided.is_empty()
     {
-        wallet.open_charges = wallet.open_charges.saturating_sub(tried).max(0);
-        update_wallets(&mut writes, [(&key, &wallet)])?;
+        let open = table::owed(transaction, &[&key]).await?.remove(&key).map(|owed| owed.charges).unwrap_or_default();
+        let still =
+            |charge: &&Charge| charge.amount.is_positive() && !voided.iter().any(|it| it.charge_id == charge.charge_id);
+        let next = open.iter().find(still).filter(|next| {
+            next.tried && wallet.gives() && next.outstanding().is_some_and(|rest| wallet.available().covers(rest))
+        });
+        if let Some(next) = next {
+            asked_for = asked_for.saturating_add(1);
+            written.insert((key.tenant.clone(), next.charge_id.clone()), Charge { tried: false, ..next.clone() });
+        }
+        if asked_for > 0 {
+            wallet.open_charges = wallet.open_charges.saturating_sub(asked_for).max(0);
+            update_wallets(&mut writes, [(&key, &wallet)])?;
+        }
     }
+    table::update(&mut writes, &written)?;
     writes.run(transaction).await?;
     Ok(voided)
 }

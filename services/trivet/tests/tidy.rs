@@ -57,6 +57,7 @@ const LANDED: &[(&str, &str, &str)] = &[
     ("billing", "m0002_books", "29246dd4fa9802c1"),
     ("billing", "m0003_holds", "fdc1d412b7a475ec"),
     ("billing", "m0004_charges", "c8192cf506fa7798"),
+    ("billing", "m0005_taken_back", "d88404418902504f"),
 ];
 
 /// The root of the repository.

@@ -7,11 +7,13 @@ use std::{
 };
 
 use mesh::{
-    RequestId, StoreError, Tenant,
+    RequestId, Slug, StoreError, Tenant,
     claim::{self, Claim, Decision, Seen},
     coalesce::Batch,
     store::{Session, Transaction, Writes},
 };
+
+use money::Amount;
 
 use super::{Decided, Item, Order, Posted, Refused, Shared, Stopped, Tried, Work, orders::Needs, sitting::Sitting};
 use crate::{
@@ -115,17 +117,27 @@ async fn know(sitting: &mut Sitting, items: &[Arc<Item>], transaction: &Transact
     if !needs.holds.is_empty() {
         sitting.holds = hold::table::find_all(transaction, needs.holds).await?;
     }
-    let transactions: Vec<(Tenant, String)> = needs.refunded.into_iter().collect();
-    if !transactions.is_empty() {
-        for (tenant, transaction_id, refunded) in ledger::refunded(transaction, &transactions).await? {
-            sitting.refunded.insert((tenant, transaction_id), refunded);
-        }
-    }
     let known = |key: &&WalletKey| sitting.wallet(key).is_some_and(|wallet| wallet.open_charges > 0);
     let owing: BTreeSet<&WalletKey> = needs.credited.iter().filter(known).chain(&needs.paying).collect();
     if !owing.is_empty() {
         let owing: Vec<&WalletKey> = owing.into_iter().collect();
         sitting.owed = charge::table::owed(transaction, &owing).await?;
+    }
+    let taken_back: Vec<(Tenant, Slug)> = sitting.taken_back().collect();
+    if !taken_back.is_empty() {
+        sitting.reversed = charge::table::reversed(transaction, &taken_back).await?;
+        let paid = sitting.reversed.iter().filter(|(_, reversed)| !reversed.charge.transaction_id.is_empty());
+        needs.refunded.extend(paid.map(|((tenant, _), it)| (tenant.clone(), it.charge.transaction_id.clone())));
+    }
+    let transactions: Vec<(Tenant, String)> = needs.refunded.into_iter().collect();
+    if !transactions.is_empty() {
+        let refunded = ledger::refunded(transaction, &transactions).await?;
+        let given_back = charge::table::given_back(transaction, &transactions).await?;
+        for (tenant, transaction_id, amount) in refunded.into_iter().chain(given_back) {
+            let before = sitting.refunded(&tenant, &transaction_id).unwrap_or(Amount::zero(amount.currency()));
+            let sum = before.plus(amount).ok_or(StoreError::Impossible("more was given back than an amount can be"))?;
+            sitting.set_refunded(&tenant, &transaction_id, sum);
+        }
     }
     Ok(())
 }

@@ -1,14 +1,14 @@
 //! A sitting at the book: what is known while a batch of orders is decided, and what is to be written of it. Nothing here
 //! asks a database: rules that decide on it are pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesh::{Clock, RequestId, Slug, StoreError, Tenant, Time, events::Origin, id};
 use money::Amount;
 
 use super::{Posted, told::Told};
 use crate::{
-    charge::Charge,
+    charge::{Charge, Owed, Reversed},
     hold::Hold,
     ledger::{Change, Details, Kind, Legs, Movement, Purpose, Wallet, WalletKey, WalletState},
 };
@@ -21,8 +21,10 @@ pub(crate) struct Sitting {
     pub(super) holds: HashMap<(Tenant, Slug), Hold>,
     /// How much was given back of each transaction that an order may give back.
     pub(super) refunded: HashMap<(Tenant, String), Amount>,
-    /// What each wallet owes, oldest first; of wallets that may get money.
-    pub(super) owed: HashMap<WalletKey, VecDeque<Charge>>,
+    /// What each wallet owes; of wallets that may get money.
+    pub(super) owed: HashMap<WalletKey, Owed>,
+    /// Charges that are not open and that the house takes back.
+    pub(super) reversed: HashMap<(Tenant, Slug), Reversed>,
     pub(super) written: Written,
     /// Who ordered what is being carried out.
     origin: Option<Origin>,
@@ -96,6 +98,7 @@ impl Sitting {
             holds: HashMap::new(),
             refunded: HashMap::new(),
             owed: HashMap::new(),
+            reversed: HashMap::new(),
             written: Written::default(),
             origin: None,
             undo: None,
@@ -205,13 +208,33 @@ impl Sitting {
         self.refunded.insert((tenant.clone(), transaction_id.to_owned()), refunded);
     }
 
-    /// What a wallet owes, oldest first, taken out to be dealt with; `None` where nobody looked.
-    pub(crate) fn take_owed(&mut self, key: &WalletKey) -> Option<VecDeque<Charge>> {
+    /// Charges that what the house owes takes back, and that are not among what is owed.
+    pub(super) fn taken_back(&self) -> impl Iterator<Item = (Tenant, Slug)> {
+        let of_wallet = |(key, owed): (&WalletKey, &Owed)| {
+            let open: BTreeSet<&Slug> = owed.charges.iter().map(|charge| &charge.charge_id).collect();
+            let ids = owed.charges.iter().filter_map(|charge| charge.reversed_id.as_ref());
+            ids.filter(|id| !open.contains(id)).map(|id| (key.tenant.clone(), id.clone())).collect::<BTreeSet<_>>()
+        };
+        self.owed.iter().flat_map(of_wallet)
+    }
+
+    /// A charge that is taken back and is not among what is owed, taken out to be dealt with.
+    pub(crate) fn take_reversed(&mut self, tenant: &Tenant, charge_id: &Slug) -> Option<Reversed> {
+        self.reversed.remove(&(tenant.clone(), charge_id.clone()))
+    }
+
+    /// Puts it back.
+    pub(crate) fn put_reversed(&mut self, tenant: &Tenant, reversed: Reversed) {
+        self.reversed.insert((tenant.clone(), reversed.charge.charge_id.clone()), reversed);
+    }
+
+    /// What a wallet owes, taken out to be dealt with; `None` where nobody looked.
+    pub(crate) fn take_owed(&mut self, key: &WalletKey) -> Option<Owed> {
         self.owed.remove(key)
     }
 
     /// Puts what a wallet still owes back.
-    pub(crate) fn put_owed(&mut self, key: &WalletKey, owed: VecDeque<Charge>) {
+    pub(crate) fn put_owed(&mut self, key: &WalletKey, owed: Owed) {
         self.owed.insert(key.clone(), owed);
     }
 

@@ -1,7 +1,7 @@
 //! The rows of `charges` and `charged_usages`, and every statement on them.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     fmt::Write as _,
 };
 
@@ -12,7 +12,7 @@ use mesh::{
 use money::Amount;
 use sea_orm::{ConnectionTrait, DbErr, Value};
 
-use super::{AT_ONCE, Charge, ChargeState, Filter, Source};
+use super::{Charge, ChargeState, Filter, Owed, Reversed, Source, settle::AT_ONCE};
 use crate::ledger::{WalletKey, currency};
 
 #[derive(Row)]
@@ -96,31 +96,120 @@ pub(crate) async fn find(
 
 const KEY: [(&str, Kind); 3] = [("tenant_id", Kind::Text), ("user_id", Kind::Text), ("currency", Kind::Text)];
 
-/// What each of these wallets owes, oldest first, and no more of it than is paid in one sitting and one more. The wallets
-/// must be locked.
+/// What each of these wallets owes, oldest first: no more of it than is paid in one sitting and one more, and as many that
+/// it was not asked for yet, wherever they are; and of what the house owes it likewise. The wallets must be locked.
 pub(crate) async fn owed(
     transaction: &Transaction,
     keys: &[&WalletKey],
-) -> Result<HashMap<WalletKey, VecDeque<Charge>>, StoreError> {
+) -> Result<HashMap<WalletKey, Owed>, StoreError> {
+    #[derive(Row)]
+    struct Placed {
+        #[sea_orm(nested)]
+        charge: ChargeRow,
+        asked_for: i64,
+    }
     let rows =
         keys.iter().map(|key| [key.tenant.clone().into(), key.user_id.clone().into(), key.currency.code().into()]);
     let rows = Rows::new(KEY, rows);
     let limit = i64::try_from(AT_ONCE).unwrap_or(i64::MAX).saturating_add(1);
     let mut values = vec![limit.into()];
     let text = format!(
-        "select {COLUMNS} from
-             (select c.*, row_number() over (partition by c.tenant_id, c.user_id, c.currency order by c.charge_id) as place
+        "select {COLUMNS}, c.asked_for from
+             (select c.*,
+                     row_number() over (partition by c.tenant_id, c.user_id, c.currency, c.amount > 0
+                                        order by c.charge_id) as place,
+                     row_number() over (partition by c.tenant_id, c.user_id, c.currency, c.amount > 0, c.tried
+                                        order by c.charge_id) as turn,
+                     cast(sum(case when c.amount > 0 then c.tried else 0 end)
+                         over (partition by c.tenant_id, c.user_id, c.currency) as bigint) as asked_for
                 from {} join charges c on c.tenant_id = k.tenant_id and c.user_id = k.user_id
                  and c.currency = k.currency and c.state = 'OPEN') c
-          where c.place <= $1 order by c.charge_id",
+          where c.place <= $1 or (c.tried = 0 and c.turn <= $1) order by c.charge_id",
         rows.bind(transaction, "k", &mut values)?
     );
-    let mut owed: HashMap<WalletKey, VecDeque<Charge>> =
-        keys.iter().map(|key| ((*key).clone(), VecDeque::new())).collect();
-    for (tenant, charge) in read(transaction, &text, values).await? {
-        owed.entry(charge.wallet(&tenant)).or_default().push_back(charge);
+    let mut owed: HashMap<WalletKey, Owed> = keys.iter().map(|key| ((*key).clone(), Owed::from(Vec::new()))).collect();
+    for row in Placed::find_by_statement(sql(transaction, &text, values)).all(transaction).await? {
+        let tenant = row.charge.tenant_id.clone();
+        let charge = Charge::try_from(row.charge)?;
+        let of_wallet = owed.entry(charge.wallet(&tenant)).or_insert_with(|| Owed::from(Vec::new()));
+        if of_wallet.charges.is_empty() {
+            of_wallet.unread = usize::try_from(row.asked_for).unwrap_or(usize::MAX);
+        }
+        let known = usize::from(charge.tried && charge.amount.is_positive());
+        of_wallet.unread = of_wallet.unread.saturating_sub(known);
+        of_wallet.charges.push_back(charge);
     }
     Ok(owed)
+}
+
+/// These charges, each with what became of what took it back before.
+pub(crate) async fn reversed(
+    transaction: &Transaction,
+    charges: &[(Tenant, Slug)],
+) -> Result<HashMap<(Tenant, Slug), Reversed>, StoreError> {
+    #[derive(Row)]
+    struct Taken {
+        #[sea_orm(nested)]
+        charge: ChargeRow,
+        credited: i64,
+        given: i64,
+    }
+    let rows = charges.iter().map(|(tenant, charge_id)| [tenant.clone().into(), charge_id.clone().into()]);
+    let rows = Rows::new([("tenant_id", Kind::Text), ("charge_id", Kind::Text)], rows);
+    let mut values = Vec::new();
+    let text = format!(
+        "select {COLUMNS},
+                (select cast(coalesce(sum(o.credited_amount), 0) as bigint) from charges o
+                  where o.tenant_id = c.tenant_id and o.reversed_id <> '' and o.reversed_id = c.charge_id
+                    and o.state = 'PAID') as credited,
+                (select cast(coalesce(sum(-(o.amount + o.credited_amount)), 0) as bigint) from charges o
+                  where o.tenant_id = c.tenant_id and o.reversed_id <> '' and o.reversed_id = c.charge_id
+                    and o.state = 'PAID') as given
+           from {} join charges c on c.tenant_id = k.tenant_id and c.charge_id = k.charge_id",
+        rows.bind(transaction, "k", &mut values)?
+    );
+    let rows = Taken::find_by_statement(sql(transaction, &text, values)).all(transaction).await?;
+    let taken = |row: Taken| {
+        let tenant = row.charge.tenant_id.clone();
+        let charge = Charge::try_from(row.charge)?;
+        let amount = |minor| Amount::from_minor(charge.amount.currency(), minor);
+        let (credited, given) = (amount(row.credited), amount(row.given));
+        Ok(((tenant, charge.charge_id.clone()), Reversed { charge, credited, given }))
+    };
+    rows.into_iter().map(taken).collect()
+}
+
+/// How much was given back, other than by refunds, of what each of these transactions took for a charge.
+pub(crate) async fn given_back(
+    transaction: &Transaction,
+    transactions: &[(Tenant, String)],
+) -> Result<Vec<(Tenant, String, Amount)>, StoreError> {
+    #[derive(Row)]
+    struct Sum {
+        tenant_id: Tenant,
+        transaction_id: String,
+        currency: String,
+        given: i64,
+    }
+    let rows = transactions.iter().map(|(tenant, id)| [tenant.clone().into(), id.clone().into()]);
+    let rows = Rows::new([("tenant_id", Kind::Text), ("transaction_id", Kind::Text)], rows);
+    let mut values = Vec::new();
+    let text = format!(
+        "select k.tenant_id, k.transaction_id, t.currency,
+                cast(sum(-(o.amount + o.credited_amount)) as bigint) as given
+           from {} join transactions t on t.tenant_id = k.tenant_id and t.transaction_id = k.transaction_id
+                and t.kind = 'CHARGE'
+           join charges o on o.tenant_id = t.tenant_id and o.reversed_id <> '' and o.reversed_id = t.related_id
+                and o.state = 'PAID'
+          group by k.tenant_id, k.transaction_id, t.currency",
+        rows.bind(transaction, "k", &mut values)?
+    );
+    let rows = Sum::find_by_statement(sql(transaction, &text, values)).all(transaction).await?;
+    let sum = |row: Sum| {
+        let given = Amount::from_minor(currency(&row.currency)?, row.given);
+        Ok((row.tenant_id, row.transaction_id, given))
+    };
+    rows.into_iter().map(sum).collect()
 }
 
 /// Wallets that were not asked yet for something that they owe, up to `limit`.
