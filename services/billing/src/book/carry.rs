@@ -12,7 +12,6 @@ use mesh::{
     coalesce::Batch,
     store::{Session, Transaction, Writes},
 };
-
 use money::Amount;
 
 use super::{Decided, Item, Order, Posted, Refused, Shared, Stopped, Tried, Work, orders::Needs, sitting::Sitting};

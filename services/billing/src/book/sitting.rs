@@ -23,7 +23,7 @@ pub(crate) struct Sitting {
     pub(super) refunded: HashMap<(Tenant, String), Amount>,
     /// What each wallet owes; of wallets that may get money.
     pub(super) owed: HashMap<WalletKey, Owed>,
-    /// Charges that are not open and that the house takes back.
+    /// Charges that are taken back and are not among what is owed, as far as that was read.
     pub(super) reversed: HashMap<(Tenant, Slug), Reversed>,
     pub(super) written: Written,
     /// Who ordered what is being carried out.

@@ -13,7 +13,7 @@ use money::Amount;
 use sea_orm::{ConnectionTrait, DbErr, Value};
 
 use super::{Charge, ChargeState, Filter, Owed, Reversed, Source, settle::AT_ONCE};
-use crate::ledger::{WalletKey, currency};
+use crate::ledger::{self, WalletKey, currency};
 
 #[derive(Row)]
 struct ChargeRow {
@@ -184,32 +184,18 @@ pub(crate) async fn given_back(
     transaction: &Transaction,
     transactions: &[(Tenant, String)],
 ) -> Result<Vec<(Tenant, String, Amount)>, StoreError> {
-    #[derive(Row)]
-    struct Sum {
-        tenant_id: Tenant,
-        transaction_id: String,
-        currency: String,
-        given: i64,
-    }
-    let rows = transactions.iter().map(|(tenant, id)| [tenant.clone().into(), id.clone().into()]);
-    let rows = Rows::new([("tenant_id", Kind::Text), ("transaction_id", Kind::Text)], rows);
-    let mut values = Vec::new();
-    let text = format!(
-        "select k.tenant_id, k.transaction_id, t.currency,
-                cast(sum(-(o.amount + o.credited_amount)) as bigint) as given
-           from {} join transactions t on t.tenant_id = k.tenant_id and t.transaction_id = k.transaction_id
+    let by_credits = |transactions: &str| {
+        format!(
+            "select k.tenant_id, k.transaction_id, t.currency, cast(sum(-(o.amount + o.credited_amount)) as bigint) as sum
+               from {transactions}
+               join transactions t on t.tenant_id = k.tenant_id and t.transaction_id = k.transaction_id
                 and t.kind = 'CHARGE'
-           join charges o on o.tenant_id = t.tenant_id and o.reversed_id <> '' and o.reversed_id = t.related_id
+               join charges o on o.tenant_id = t.tenant_id and o.reversed_id <> '' and o.reversed_id = t.related_id
                 and o.state = 'PAID'
-          group by k.tenant_id, k.transaction_id, t.currency",
-        rows.bind(transaction, "k", &mut values)?
-    );
-    let rows = Sum::find_by_statement(sql(transaction, &text, values)).all(transaction).await?;
-    let sum = |row: Sum| {
-        let given = Amount::from_minor(currency(&row.currency)?, row.given);
-        Ok((row.tenant_id, row.transaction_id, given))
+              group by k.tenant_id, k.transaction_id, t.currency"
+        )
     };
-    rows.into_iter().map(sum).collect()
+    ledger::sums(transaction, transactions, by_credits).await
 }
 
 /// Wallets that were not asked yet for something that they owe, up to `limit`.

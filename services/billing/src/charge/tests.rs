@@ -176,6 +176,11 @@ impl Quiet {
         crate::ledger::find_wallet(self.books.store.reader(), &key).await.unwrap().unwrap()
     }
 
+    async fn void(&self, number: &str) {
+        let charges = Charges { books: self.books.clone() };
+        charges.void(&self.context, Slug::parse(number).unwrap(), "gone".to_owned()).await.unwrap().unwrap();
+    }
+
     async fn refund(&self, number: &str, amount: i64) -> Result<(), String> {
         let charge = self.find(number).await;
         let refund = Refund {
@@ -228,9 +233,7 @@ async fn what_was_voided_is_not_given_back() {
     let quiet = Quiet::new().await;
     quiet.owe(&["1: 30"].map(charge)).await;
     quiet.ask().await;
-    let charges = Charges { books: quiet.books.clone() };
-    let one = Slug::parse("1").unwrap();
-    charges.void(&quiet.context, one, "a courtesy".to_owned()).await.unwrap().unwrap();
+    quiet.void("1").await;
     quiet.owe(&["2: -20 of 1", "3: -10 of 1"].map(charge)).await;
     quiet.ask().await;
     let wallet = quiet.wallet("ada").await;
@@ -245,14 +248,13 @@ async fn what_comes_after_a_voided_charge_is_paid_where_that_is_covered() {
     quiet.owe(&["1: 30", "2: 10", "3: 10"].map(charge)).await;
     quiet.ask().await;
     assert_eq!(quiet.wallet("ada").await.open_charges, 3);
-    let charges = Charges { books: quiet.books.clone() };
-    charges.void(&quiet.context, Slug::parse("1").unwrap(), "gone".to_owned()).await.unwrap().unwrap();
+    quiet.void("1").await;
     quiet.ask().await;
     let states = [quiet.find("2").await.state, quiet.find("3").await.state];
     assert_eq!(states, [ChargeState::Paid, ChargeState::Open]);
     let wallet = quiet.wallet("ada").await;
     assert_eq!((wallet.balance, wallet.open_charges), (usdc(5), 1));
-    charges.void(&quiet.context, Slug::parse("3").unwrap(), "gone".to_owned()).await.unwrap().unwrap();
+    quiet.void("3").await;
     assert_eq!((quiet.ask().await, quiet.wallet("ada").await.open_charges), (0, 0));
 }
 

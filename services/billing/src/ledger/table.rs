@@ -11,7 +11,7 @@ use sea_orm::Value;
 
 use super::WalletKey;
 pub(crate) use {
-    changes::{all_changes, changes, changes_between, find, insert, refunded},
+    changes::{all_changes, changes, changes_between, find, insert, refunded, sums},
     deductions::{Filter, count_deductions, deductions},
     statement::{Line, lines},
     wallets::{find_wallet, freeze_wallets, lock_wallets, open_wallets, update_wallets, while_same},

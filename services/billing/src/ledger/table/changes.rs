@@ -208,17 +208,34 @@ pub(crate) async fn all_changes(
     read(connection, &text, values).await
 }
 
-/// How much of each of these changes was given back, where any of it was.
+/// How much of each of these changes was given back by refunds, where any of it was.
 pub(crate) async fn refunded(
     connection: &impl ConnectionTrait,
     changes: &[(Tenant, String)],
+) -> Result<Vec<(Tenant, String, Amount)>, StoreError> {
+    let by_refunds = |changes: &str| {
+        format!(
+            "select k.tenant_id, k.transaction_id, t.currency, cast(sum(t.wallet) as bigint) as sum from {changes}
+               join transactions t on t.tenant_id = k.tenant_id and t.related_id = k.transaction_id and t.kind = 'REFUND'
+              group by k.tenant_id, k.transaction_id, t.currency"
+        )
+    };
+    sums(connection, changes, by_refunds).await
+}
+
+/// What a statement sums up for each of these changes: it is given them as a table called `k`, and answers tenants, transactions,
+/// currencies and sums of minor units.
+pub(crate) async fn sums(
+    connection: &impl ConnectionTrait,
+    changes: &[(Tenant, String)],
+    text: impl FnOnce(&str) -> String,
 ) -> Result<Vec<(Tenant, String, Amount)>, StoreError> {
     #[derive(Row)]
     struct Sum {
         tenant_id: Tenant,
         transaction_id: String,
         currency: String,
-        refunded: i64,
+        sum: i64,
     }
     if changes.is_empty() {
         return Ok(Vec::new());
@@ -226,16 +243,11 @@ pub(crate) async fn refunded(
     let rows = changes.iter().map(|(tenant, transaction_id)| [tenant.clone().into(), transaction_id.clone().into()]);
     let rows = Rows::new([("tenant_id", Column::Text), ("transaction_id", Column::Text)], rows);
     let mut values = Vec::new();
-    let text = format!(
-        "select k.tenant_id, k.transaction_id, t.currency, cast(sum(t.wallet) as bigint) as refunded from {}
-           join transactions t on t.tenant_id = k.tenant_id and t.related_id = k.transaction_id and t.kind = 'REFUND'
-          group by k.tenant_id, k.transaction_id, t.currency",
-        rows.bind(connection, "k", &mut values)?
-    );
+    let text = text(&rows.bind(connection, "k", &mut values)?);
     let rows = Sum::find_by_statement(sql(connection, &text, values)).all(connection).await?;
     let sum = |row: Sum| {
-        let refunded = Amount::from_minor(currency(&row.currency)?, row.refunded);
-        Ok((row.tenant_id, row.transaction_id, refunded))
+        let sum = Amount::from_minor(currency(&row.currency)?, row.sum);
+        Ok((row.tenant_id, row.transaction_id, sum))
     };
     rows.into_iter().map(sum).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mesh::{Clock, Time};
 use money::{Amount, Currency};
 use trivet_proto::{
-    billing::v1::{Charge, ChargeSource, ChargeState, TransactionKind},
+    billing::v1::{Charge, ChargeSource, ChargeState, RefundRequest, TransactionKind, VoidChargeRequest},
     product::v1::{
         BatchRecordUsageRequest, CreateProductRequest, Price, PriceModel, RecordUsageRequest, SetPriceRequest,
         UsageRecord, VoidUsageRequest,
@@ -13,7 +13,7 @@ use trivet_proto::{
 };
 
 use super::{balance, charges, owes, pay};
-use crate::harness::{House, on_every_store_with_a_held_clock, person};
+use crate::harness::{House, on_every_store_with_a_held_clock, person, reason};
 
 /// Tokens, at a cent each.
 async fn tokens(house: &House, clock: &Clock) {
@@ -66,6 +66,39 @@ async fn what_is_used_is_paid_and_what_is_voided_is_given_back_once() {
         house.is_quiet().await;
         let credit = charges(house).await.pop().unwrap();
         assert_eq!(credit.reversed_charge_id, charge.charge_id);
+        assert_eq!(balance(house).await, "10");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_that_is_voided_gives_nothing_back_that_was_refunded_or_never_paid() {
+    use ChargeState::{Open, Paid, Void};
+    on_every_store_with_a_held_clock(async |house, clock| {
+        tokens(house, clock).await;
+        pay(house, "pay-1", "10").await;
+        let usage_id = used(house, "use-1", "300").await;
+        owes(house, &[("3", Paid)]).await;
+        let refund = |request_id: &str, charge: &Charge, amount: &str| RefundRequest {
+            request_id: request_id.to_owned(),
+            charge_id: charge.charge_id.clone(),
+            amount: amount.to_owned(),
+            ..RefundRequest::default()
+        };
+        let charge = charges(house).await.remove(0);
+        house.billing().refund(refund("refund-1", &charge, "1")).await.unwrap();
+        assert_eq!(balance(house).await, "8");
+        void(house, &usage_id).await;
+        owes(house, &[("3", Paid), ("-3", Paid)]).await;
+        assert_eq!((&*balance(house).await, &*charges(house).await[1].credited_amount), ("10", "1"));
+        let refused = house.billing().refund(refund("refund-2", &charge, "1")).await.unwrap_err();
+        assert_eq!(reason(&refused), "REFUND_EXCEEDS_DEDUCTION");
+        let usage_id = used(house, "use-2", "2000").await;
+        owes(house, &[("3", Paid), ("-3", Paid), ("20", Open)]).await;
+        let charge_id = charges(house).await[2].charge_id.clone();
+        house.charges().void_charge(VoidChargeRequest { charge_id, reason: "a courtesy".to_owned() }).await.unwrap();
+        void(house, &usage_id).await;
+        owes(house, &[("3", Paid), ("-3", Paid), ("20", Void), ("-20", Paid)]).await;
         assert_eq!(balance(house).await, "10");
     })
     .await;
