@@ -16,7 +16,10 @@ mod told;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::time::Instant;
@@ -59,6 +62,8 @@ pub(crate) struct Stopped {
     pub(crate) index: usize,
     /// Why it did.
     pub(crate) refused: Refused,
+    /// Whether that was the answer before.
+    pub(crate) before: bool,
 }
 
 /// What became of the orders of one item: each was carried out, now or, with `true`, before; or none was.
@@ -84,29 +89,45 @@ enum Work {
 pub(super) struct Shared {
     lookout: Lookout,
     clock: Clock,
-    tried: Tried,
+    attempts: Attempts,
 }
 
-/// The transactions that a unit of work tried to write: where the outcome was unclear and it begins anew, an answer that is
-/// found may be its own. A clone is for one unit of work.
+/// What a unit of work learns where it must begin anew. A clone is for one unit of work.
 #[derive(Debug, Default)]
-pub(super) struct Tried(Mutex<HashSet<String>>);
+pub(super) struct Attempts {
+    /// The transactions that it tried to write: where the outcome was unclear, an answer that is found may be its own.
+    tried: Mutex<HashSet<String>>,
+    /// Whether it waited for a wallet in vain, and now does without those that others hold.
+    impatient: AtomicBool,
+}
 
-impl Clone for Tried {
+impl Clone for Attempts {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-impl Tried {
+impl Attempts {
     /// Notes a transaction that is about to be written.
     fn note(&self, transaction_id: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(transaction_id.to_owned());
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).insert(transaction_id.to_owned());
     }
 
     /// Whether it was this unit of work that wrote it.
     fn is_own(&self, transaction_id: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(transaction_id)
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).contains(transaction_id)
+    }
+
+    fn is_impatient(&self) -> bool {
+        self.impatient.load(Ordering::Relaxed)
+    }
+
+    /// Learns from how a piece of the work ended.
+    fn learn<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        if matches!(done, Err(StoreError::Held(_))) {
+            self.impatient.store(true, Ordering::Relaxed);
+        }
+        done
     }
 }
 
@@ -123,11 +144,11 @@ pub(crate) struct Books {
 impl Books {
     /// The books of this service, with somebody at work on them.
     pub(crate) fn new(store: &Store, clock: &Clock, background: &Background, telemetry: &Arc<Telemetry>) -> Self {
-        let shared = Shared { lookout: Lookout::default(), clock: clock.clone(), tried: Tried::default() };
+        let shared = Shared { lookout: Lookout::default(), clock: clock.clone(), attempts: Attempts::default() };
         let alone: coalesce::AtOnce<_, _, _> =
             |batch, connections| Box::pin(carry::carry_out_alone(batch, connections));
         let together: coalesce::Together<_, _, _> = |batch, transaction| Box::pin(carry::carry_out(batch, transaction));
-        let teller = Coalescer::start_both(store, background, Item::lane, shared.clone(), (Some(alone), together));
+        let teller = Coalescer::start_both(store, background, shared.clone(), (Some(alone), together));
         let instruments = Arc::new(Instruments::new(telemetry));
         Self { store: store.clone(), clock: clock.clone(), instruments, shared, teller }
     }
@@ -143,24 +164,26 @@ impl Books {
             return one(self.rehearse(context, vec![order]).await?);
         }
         let (method, began) = (order.method(), Instant::now());
-        let decided = self.hand_in(context, vec![order])?.answer().await?;
-        let carried_out = one(decided);
-        let outcome = match &carried_out {
-            Ok((_, before)) => self.carried_out(method, *before),
-            Err(_) => "refused",
-        };
-        self.instruments.took(method, outcome, began.elapsed());
-        carried_out
+        let decided = self.hand_in(context, vec![order])?.answer().await;
+        self.note(method, began, &decided);
+        one(decided?)
     }
 
-    /// Counts an order that was carried out, now or before; says what that is called.
-    pub(crate) fn carried_out(&self, method: &'static str, before: bool) -> &'static str {
-        if before {
-            self.instruments.repeated(method);
-            "repeated"
-        } else {
-            "applied"
-        }
+    /// Notes what became of orders that were carried out together or not at all, and how long that took.
+    pub(crate) fn note(&self, method: &'static str, began: Instant, decided: &Result<Decided, StoreError>) {
+        let outcome = match decided {
+            Ok(Ok(posted)) => {
+                let repeated = posted.iter().filter(|(_, before)| *before).count();
+                self.instruments.repeated(method, repeated);
+                if repeated == posted.len() { "repeated" } else { "applied" }
+            }
+            Ok(Err(stopped)) => {
+                self.instruments.repeated(method, usize::from(stopped.before));
+                "refused"
+            }
+            Err(_) => "failed",
+        };
+        self.instruments.took(method, outcome, began.elapsed());
     }
 
     /// Hands orders in that are carried out together or not at all, unless too much waits already.
@@ -192,7 +215,7 @@ impl Books {
     /// Decides as if the orders were carried out together or not at all, and keeps nothing.
     pub(crate) async fn rehearse(&self, context: &Context, orders: Vec<Order>) -> Result<Decided, StoreError> {
         let decided = self.rehearse_items(context, vec![self.item(context, orders)]).await?.pop();
-        decided.ok_or(StoreError::Impossible("an item has no answer"))
+        decided.ok_or(StoreError::Impossible("an item has no answer"))?
     }
 
     /// Decides as if the orders were carried out one after the other, and keeps nothing.
@@ -200,12 +223,16 @@ impl Books {
         &self,
         context: &Context,
         orders: Vec<Order>,
-    ) -> Result<Vec<Decided>, StoreError> {
+    ) -> Result<coalesce::Answers<Decided>, StoreError> {
         let items = orders.into_iter().map(|order| self.item(context, vec![order])).collect();
         self.rehearse_items(context, items).await
     }
 
-    async fn rehearse_items(&self, context: &Context, items: Vec<Item>) -> Result<Vec<Decided>, StoreError> {
+    async fn rehearse_items(
+        &self,
+        context: &Context,
+        items: Vec<Item>,
+    ) -> Result<coalesce::Answers<Decided>, StoreError> {
         let items = items.into_iter().map(Arc::new).collect();
         let batch = Arc::new(Batch { shared: self.shared.clone(), items });
         // What would be answered to a used id is part of the answer.
@@ -221,9 +248,9 @@ impl Books {
     }
 }
 
-impl Item {
+impl coalesce::Item for Item {
     /// Orders of one wallet go by one lane. Of several wallets' any lane will do: wallets are locked in one order by all.
-    fn lane(&self) -> u64 {
+    fn key(&self) -> u64 {
         match &self.work {
             Work::Orders(orders) => match orders.first() {
                 Some((_, order)) => match order.wallet(&self.tenant) {
@@ -236,6 +263,15 @@ impl Item {
         }
     }
 
+    fn weight(&self) -> u32 {
+        match &self.work {
+            Work::Orders(orders) => u32::try_from(orders.len()).unwrap_or(u32::MAX),
+            Work::Upkeep(_) => 1,
+        }
+    }
+}
+
+impl Item {
     fn wallets(&self) -> Vec<WalletKey> {
         match &self.work {
             Work::Orders(orders) => orders.iter().filter_map(|(_, order)| order.wallet(&self.tenant)).collect(),
@@ -258,8 +294,14 @@ pub(crate) enum NotCarriedOut {
     Store(#[from] StoreError),
 }
 
+impl From<Stopped> for NotCarriedOut {
+    fn from(stopped: Stopped) -> Self {
+        Self::Refused(stopped.refused)
+    }
+}
+
 /// The answer to a single order.
 pub(crate) fn one(decided: Decided) -> Result<One, NotCarriedOut> {
-    let posted = decided.map_err(|stopped| stopped.refused)?.pop();
+    let posted = decided?.pop();
     Ok(posted.ok_or(StoreError::Impossible("an order has no answer"))?)
 }

@@ -28,12 +28,14 @@ impl Instruments {
         }
     }
 
-    /// Counts a request whose id had been answered before.
-    pub(crate) fn repeated(&self, method: &'static str) {
-        self.duplicates.add(1, &[KeyValue::new("method", method)]);
+    /// Counts requests whose ids had been answered before.
+    pub(crate) fn repeated(&self, method: &'static str, requests: usize) {
+        if let Some(requests) = u64::try_from(requests).ok().filter(|requests| *requests > 0) {
+            self.duplicates.add(requests, &[KeyValue::new("method", method)]);
+        }
     }
 
-    /// Notes how long a request took that moves money or refuses to.
+    /// Notes how long it took to move money, to refuse to, or to fail.
     pub(crate) fn took(&self, method: &'static str, outcome: &'static str, duration: Duration) {
         self.duration
             .record(duration.as_secs_f64(), &[KeyValue::new("method", method), KeyValue::new("outcome", outcome)]);

@@ -12,7 +12,8 @@ use crate::sabotage::{Protection, is_out};
 
 pub(crate) use table::{
     Filter, Line, all_changes, changes, changes_between, count_deductions, currency, deductions, find, find_wallet,
-    freeze_wallets, insert, lines, lock_wallets, open_wallets, refunded, sums, update_wallets, while_same,
+    freeze_wallets, held_wallets, insert, lines, lock_wallets, note_back, open_wallets, refunded, summed, sums, total,
+    update_wallets, while_same,
 };
 
 text_enum! {

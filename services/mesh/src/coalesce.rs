@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -24,11 +24,12 @@ use crate::{
     store::{Session, Transaction},
 };
 
-/// Items of one commit: enough that its cost is shared, few enough that nobody waits long for the others.
-const BATCH: usize = 2_000;
-/// Items that wait in a lane. With a commit every few hundredths of a second they are dealt with well within any deadline; more
-/// would grow old here.
-const WAITING: usize = 4_096;
+/// The weight of one commit: enough that its cost is shared, little enough that nobody waits long for the others. Its last
+/// item may exceed it.
+const BATCH: u32 = 2_000;
+/// The weight that waits in a lane. With a commit every few hundredths of a second it is dealt with well within any deadline;
+/// more would grow old here.
+const WAITING: u32 = 4_096;
 /// Lanes on PostgreSQL: enough that one decides while another one's rows are written.
 const LANES: usize = 3;
 /// How much time there is for one commit.
@@ -36,13 +37,28 @@ const BUDGET: Duration = Duration::from_secs(10);
 /// When to try again where too much waits.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// What is decided and written together: the answers, one for each item, in their order.
+/// What is handed in.
+pub trait Item: Send + Sync + 'static {
+    /// What it must keep its order with, as a [`hash`].
+    fn key(&self) -> u64;
+
+    /// How many times as much work as a small item it is.
+    fn weight(&self) -> u32 {
+        1
+    }
+}
+
+/// What became of each item of a batch, in their order: its answer, or why nothing was done of it although the others were
+/// committed.
+pub type Answers<A> = Vec<Result<A, StoreError>>;
+
+/// What is decided and written together.
 pub type Together<S, I, A> =
-    for<'a> fn(&'a Arc<Batch<S, I>>, &'a Transaction) -> BoxFuture<'a, Result<Vec<A>, StoreError>>;
+    for<'a> fn(&'a Arc<Batch<S, I>>, &'a Transaction) -> BoxFuture<'a, Result<Answers<A>, StoreError>>;
 
 /// How an item that has no company is dealt with by one statement, where that does; see [`crate::store::AtOnce`].
 pub type AtOnce<S, I, A> =
-    for<'a> fn(&'a Arc<Batch<S, I>>, &'a Session) -> BoxFuture<'a, Result<Option<Vec<A>>, StoreError>>;
+    for<'a> fn(&'a Arc<Batch<S, I>>, &'a Session) -> BoxFuture<'a, Result<Option<Answers<A>>, StoreError>>;
 
 /// How an item is dealt with that has no company, if that is another way, and how all others are.
 pub type Ways<S, I, A> = (Option<AtOnce<S, I, A>>, Together<S, I, A>);
@@ -57,12 +73,13 @@ pub struct Batch<S, I> {
 
 /// Where callers hand their items in. Cheap to clone.
 pub struct Coalescer<I, A> {
-    lanes: Arc<[mpsc::Sender<Waiting<I, A>>]>,
-    key: Key<I>,
+    lanes: Arc<[Lane<I, A>]>,
 }
 
-/// What an item must keep its order with, as a hash.
-pub type Key<I> = fn(&I) -> u64;
+struct Lane<I, A> {
+    room: Arc<Semaphore>,
+    queue: mpsc::UnboundedSender<Queued<I, A>>,
+}
 
 /// The hash of a key.
 pub fn hash(key: &impl Hash) -> u64 {
@@ -73,7 +90,7 @@ pub fn hash(key: &impl Hash) -> u64 {
 
 impl<I, A> Clone for Coalescer<I, A> {
     fn clone(&self) -> Self {
-        Self { lanes: self.lanes.clone(), key: self.key }
+        Self { lanes: self.lanes.clone() }
     }
 }
 
@@ -82,6 +99,9 @@ struct Waiting<I, A> {
     deadline: Instant,
     answer: oneshot::Sender<Result<A, StoreError>>,
 }
+
+/// What waits, and the room that it takes until it is dealt with.
+type Queued<I, A> = (Waiting<I, A>, OwnedSemaphorePermit);
 
 /// An item that was handed in: what will be answered.
 pub struct Pending<A>(oneshot::Receiver<Result<A, StoreError>>);
@@ -97,11 +117,26 @@ impl<A> Pending<A> {
 #[derive(Debug, thiserror::Error)]
 pub enum NotTaken {
     /// Too much waits.
-    #[error("{WAITING} others wait already")]
+    #[error("as much waits already as can be dealt with in time")]
     Full,
     /// The process is going away.
     #[error("the process is going away")]
     Closed,
+}
+
+impl From<TryAcquireError> for NotTaken {
+    fn from(error: TryAcquireError) -> Self {
+        match error {
+            TryAcquireError::NoPermits => Self::Full,
+            TryAcquireError::Closed => Self::Closed,
+        }
+    }
+}
+
+impl From<AcquireError> for NotTaken {
+    fn from(_: AcquireError) -> Self {
+        Self::Closed
+    }
 }
 
 impl From<NotTaken> for Refusal {
@@ -120,69 +155,64 @@ impl From<NotTaken> for tonic::Status {
     }
 }
 
-impl<I, A> Coalescer<I, A>
-where
-    I: Send + Sync + 'static,
-    A: Send + 'static,
-{
+impl<I: Item, A: Send + 'static> Coalescer<I, A> {
     /// Starts to do this work for whoever hands items in, until the background ends.
-    pub fn start<S>(store: &Store, background: &Background, key: Key<I>, shared: S, work: Together<S, I, A>) -> Self
+    pub fn start<S>(store: &Store, background: &Background, shared: S, work: Together<S, I, A>) -> Self
     where
         S: Clone + Send + Sync + 'static,
     {
-        Self::start_both(store, background, key, shared, (None, work))
+        Self::start_both(store, background, shared, (None, work))
     }
 
     /// The same, with another way for an item that has no company.
-    pub fn start_both<S>(
-        store: &Store,
-        background: &Background,
-        key: Key<I>,
-        shared: S,
-        (alone, work): Ways<S, I, A>,
-    ) -> Self
+    pub fn start_both<S>(store: &Store, background: &Background, shared: S, (alone, work): Ways<S, I, A>) -> Self
     where
         S: Clone + Send + Sync + 'static,
     {
         let lane = |_| {
-            let (queue, waiting) = mpsc::channel(WAITING);
-            let worker = Worker { store: store.clone(), shared: shared.clone(), alone, work };
+            let (queue, waiting) = mpsc::unbounded_channel();
+            let room = Arc::new(Semaphore::new(usize::try_from(WAITING).unwrap_or(Semaphore::MAX_PERMITS)));
+            let worker = Worker { store: store.clone(), shared: shared.clone(), alone, work, room: room.clone() };
             background.spawn(|end| worker.run(waiting, end));
-            queue
+            Lane { room, queue }
         };
         let lanes = if store.has_one_writer() { 1 } else { LANES };
-        Self { lanes: (0..lanes).map(lane).collect(), key }
+        Self { lanes: (0..lanes).map(lane).collect() }
     }
 
-    fn lane(&self, item: &I) -> Result<&mpsc::Sender<Waiting<I, A>>, NotTaken> {
+    fn lane(&self, item: &I) -> Result<&Lane<I, A>, NotTaken> {
         let lanes = u64::try_from(self.lanes.len()).unwrap_or(u64::MAX);
-        let place = (self.key)(item).checked_rem(lanes).and_then(|place| usize::try_from(place).ok());
+        let place = item.key().checked_rem(lanes).and_then(|place| usize::try_from(place).ok());
         place.and_then(|place| self.lanes.get(place)).ok_or(NotTaken::Closed)
     }
 
     /// Hands an item in, unless too much waits already.
     pub fn submit(&self, context: &Context, item: I) -> Result<Pending<A>, NotTaken> {
         let lane = self.lane(&item)?;
-        let (waiting, pending) = waiting(context, item);
-        lane.try_send(waiting).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => NotTaken::Full,
-            mpsc::error::TrySendError::Closed(_) => NotTaken::Closed,
-        })?;
-        Ok(pending)
+        let room = lane.room.clone().try_acquire_many_owned(room_for(&item))?;
+        lane.put(context, item, room)
     }
 
     /// Hands an item in as soon as there is room: how a stream feels that it is faster than the database.
     pub async fn submit_with_room(&self, context: &Context, item: I) -> Result<Pending<A>, NotTaken> {
         let lane = self.lane(&item)?;
-        let (waiting, pending) = waiting(context, item);
-        lane.send(waiting).await.map_err(|_| NotTaken::Closed)?;
-        Ok(pending)
+        let room = lane.room.clone().acquire_many_owned(room_for(&item)).await?;
+        lane.put(context, item, room)
     }
 }
 
-fn waiting<I, A>(context: &Context, item: I) -> (Waiting<I, A>, Pending<A>) {
-    let (answer, pending) = oneshot::channel();
-    (Waiting { item: Arc::new(item), deadline: context.deadline, answer }, Pending(pending))
+/// What is heavier than a whole lane waits for all of it.
+fn room_for(item: &impl Item) -> u32 {
+    item.weight().min(WAITING)
+}
+
+impl<I: Item, A> Lane<I, A> {
+    fn put(&self, context: &Context, item: I, room: OwnedSemaphorePermit) -> Result<Pending<A>, NotTaken> {
+        let (answer, pending) = oneshot::channel();
+        let waiting = Waiting { item: Arc::new(item), deadline: context.deadline, answer };
+        self.queue.send((waiting, room)).map_err(|_| NotTaken::Closed)?;
+        Ok(Pending(pending))
+    }
 }
 
 struct Worker<S, I, A> {
@@ -190,15 +220,23 @@ struct Worker<S, I, A> {
     shared: S,
     alone: Option<AtOnce<S, I, A>>,
     work: Together<S, I, A>,
+    room: Arc<Semaphore>,
+}
+
+impl<S, I, A> Drop for Worker<S, I, A> {
+    /// Whoever waits for room has waited in vain.
+    fn drop(&mut self) {
+        self.room.close();
+    }
 }
 
 impl<S, I, A> Worker<S, I, A>
 where
     S: Clone + Send + Sync + 'static,
-    I: Send + Sync + 'static,
+    I: Item,
     A: Send + 'static,
 {
-    async fn run(self, mut waiting: mpsc::Receiver<Waiting<I, A>>, end: CancellationToken) {
+    async fn run(self, mut waiting: mpsc::UnboundedReceiver<Queued<I, A>>, end: CancellationToken) {
         loop {
             let first = tokio::select! {
                 biased;
@@ -206,11 +244,14 @@ where
                 // What came before the end was taken by the branch above.
                 () = end.cancelled() => None,
             };
-            let Some(first) = first else { return };
+            let Some((first, room)) = first else { return };
+            drop(room);
+            let mut weight = first.item.weight();
             let mut batch = vec![first];
-            while batch.len() < BATCH
-                && let Ok(next) = waiting.try_recv()
+            while weight < BATCH
+                && let Ok((next, _)) = waiting.try_recv()
             {
+                weight = weight.saturating_add(next.item.weight());
                 batch.push(next);
             }
             self.settle(batch).await;
@@ -234,7 +275,7 @@ where
                 Ok(answers) => {
                     for (waiting, answer) in part.into_iter().zip(answers) {
                         // Who went away does not hear it.
-                        let _ = waiting.answer.send(Ok(answer));
+                        let _ = waiting.answer.send(answer);
                     }
                 }
                 Err(error) if part.len() == 1 || error.is_passing() => {
@@ -253,7 +294,7 @@ where
         }
     }
 
-    async fn commit(&self, part: &[Waiting<I, A>]) -> Result<Vec<A>, StoreError> {
+    async fn commit(&self, part: &[Waiting<I, A>]) -> Result<Answers<A>, StoreError> {
         let items = part.iter().map(|waiting| waiting.item.clone()).collect();
         let batch = Arc::new(Batch { shared: self.shared.clone(), items });
         let context = Context::own(Tenant::default_tenant(), BUDGET);

@@ -55,8 +55,13 @@ impl TokenKey {
 }
 
 impl Listing {
-    /// The place that a token stands for; `None` for the empty token, the beginning.
+    /// The place that a page token stands for; `None` for the empty token, the beginning.
     pub fn open<C: DeserializeOwned>(&self, token: &str) -> Result<Option<C>, Refusal> {
+        self.open_field("page_token", token)
+    }
+
+    /// The same, of a token that is in another field of its request.
+    pub fn open_field<C: DeserializeOwned>(&self, field: &'static str, token: &str) -> Result<Option<C>, Refusal> {
         if token.is_empty() {
             return Ok(None);
         }
@@ -64,7 +69,7 @@ impl Listing {
             let description = "is not a token of this list with these arguments; start again without it";
             Refusal::fields(
                 Reason::InvalidPageToken,
-                vec![Violation { field: "page_token".to_owned(), description: description.to_owned() }],
+                vec![Violation { field: field.to_owned(), description: description.to_owned() }],
             )
         })
     }

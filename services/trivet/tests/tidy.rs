@@ -58,6 +58,7 @@ const LANDED: &[(&str, &str, &str)] = &[
     ("billing", "m0003_holds", "fdc1d412b7a475ec"),
     ("billing", "m0004_charges", "c8192cf506fa7798"),
     ("billing", "m0005_taken_back", "d88404418902504f"),
+    ("billing", "m0006_owners", "b45b589942fda9ac"),
 ];
 
 /// The root of the repository.

@@ -9,29 +9,54 @@ use std::{
 use mesh::{
     RequestId, Slug, StoreError, Tenant,
     claim::{self, Claim, Decision, Seen},
-    coalesce::Batch,
+    coalesce::{Answers, Batch},
     store::{Session, Transaction, Writes},
 };
 use money::Amount;
 
-use super::{Decided, Item, Order, Posted, Refused, Shared, Stopped, Tried, Work, orders::Needs, sitting::Sitting};
+use super::{Attempts, Decided, Item, Order, Posted, Refused, Shared, Stopped, Work, orders::Needs, sitting::Sitting};
 use crate::{
     charge, hold,
     ledger::{self, WalletKey},
     sabotage::{Protection, is_out},
 };
 
-/// Carries out a batch.
+/// Carries out a batch. Where others hold a wallet for too long, nothing is done of what wants it.
 pub(super) async fn carry_out(
     batch: &Arc<Batch<Shared, Item>>,
     transaction: &Transaction,
+) -> Result<Answers<Decided>, StoreError> {
+    let shared = &batch.shared;
+    let held = if shared.attempts.is_impatient() { held(&batch.items, transaction).await? } else { BTreeSet::new() };
+    let is_free = |item: &&Arc<Item>| held.is_empty() || item.wallets().iter().all(|key| !held.contains(key));
+    let items: Vec<&Item> = batch.items.iter().filter(is_free).map(AsRef::as_ref).collect();
+    let mut decided = shared.attempts.learn(carry_out_free(shared, &items, transaction).await)?.into_iter();
+    let answer = |item| {
+        if is_free(&item) {
+            decided.next().ok_or(StoreError::Impossible("an item has no answer"))
+        } else {
+            Err(StoreError::held("somebody holds its wallet"))
+        }
+    };
+    Ok(batch.items.iter().map(answer).collect())
+}
+
+/// Which wallets of these items others hold. Those that nobody does are locked.
+async fn held(items: &[Arc<Item>], transaction: &Transaction) -> Result<BTreeSet<WalletKey>, StoreError> {
+    let keys: BTreeSet<WalletKey> = items.iter().flat_map(|item| item.wallets()).collect();
+    ledger::held_wallets(transaction, &keys.iter().collect::<Vec<_>>()).await
+}
+
+async fn carry_out_free(
+    shared: &Shared,
+    items: &[&Item],
+    transaction: &Transaction,
 ) -> Result<Vec<Decided>, StoreError> {
-    let (shared, items) = (&batch.shared, &batch.items);
     let claims: Vec<&Claim> = items.iter().flat_map(|item| item.orders()).map(|(claim, _)| claim).collect();
     let mut sitting = Sitting::new(&shared.clock);
     know(&mut sitting, items, transaction).await?;
     let seen = shared.lookout.seen_all::<Posted, Refused>(transaction, &claims).await?;
-    let mut desk = Desk::new(seen, &shared.tried);
+    let mut desk = Desk::new(seen, &shared.attempts);
     let mut decided = Vec::with_capacity(items.len());
     for item in items {
         decided.push(desk.decide(item, &mut sitting)?);
@@ -52,7 +77,7 @@ pub(super) async fn carry_out(
 pub(super) async fn carry_out_alone(
     batch: &Arc<Batch<Shared, Item>>,
     session: &Session,
-) -> Result<Option<Vec<Decided>>, StoreError> {
+) -> Result<Option<Answers<Decided>>, StoreError> {
     let shared = &batch.shared;
     let [item] = &batch.items[..] else { return Ok(None) };
     let [(claim, order)] = item.orders() else { return Ok(None) };
@@ -66,7 +91,7 @@ pub(super) async fn carry_out_alone(
     let mut sitting = Sitting::new(&shared.clock);
     sitting.wallets.insert(key.clone(), wallet.clone());
     let seen = shared.lookout.seen_all::<Posted, Refused>(session, &[claim]).await?;
-    let mut desk = Desk::new(seen, &shared.tried);
+    let mut desk = Desk::new(seen, &shared.attempts);
     let decided = desk.decide(item, &mut sitting)?;
     let kept = desk.kept();
     if kept.is_empty() {
@@ -75,8 +100,8 @@ pub(super) async fn carry_out_alone(
     }
     let mut writes = ledger::while_same(&key, &wallet)?;
     write(&mut writes, sitting, &kept)?;
-    if writes.run_alone(session).await? {
-        return Ok(Some(vec![decided]));
+    if shared.attempts.learn(writes.run_alone(session).await)? {
+        return Ok(Some(vec![Ok(decided)]));
     }
     Ok(None)
 }
@@ -99,7 +124,7 @@ impl Item {
 
 /// Locks the wallets of a batch, and reads what is known of them and of all that its orders are about. The wallets come
 /// first: whatever is read after that stays as it is.
-async fn know(sitting: &mut Sitting, items: &[Arc<Item>], transaction: &Transaction) -> Result<(), StoreError> {
+async fn know(sitting: &mut Sitting, items: &[&Item], transaction: &Transaction) -> Result<(), StoreError> {
     let mut needs = Needs::default();
     for item in items {
         item.needs(&mut needs);
@@ -145,7 +170,7 @@ async fn know(sitting: &mut Sitting, items: &[Arc<Item>], transaction: &Transact
 struct Desk<'b> {
     /// What was answered to each request before this batch.
     seen: std::vec::IntoIter<Option<Seen<Posted, Refused>>>,
-    tried: &'b Tried,
+    attempts: &'b Attempts,
     /// What was answered to requests of this batch.
     first: HashMap<(&'b Tenant, &'b RequestId), usize>,
     kept: Vec<(&'b Claim, Decision<Posted, Refused>)>,
@@ -154,8 +179,8 @@ struct Desk<'b> {
 }
 
 impl<'b> Desk<'b> {
-    fn new(seen: Vec<Option<Seen<Posted, Refused>>>, tried: &'b Tried) -> Self {
-        Self { seen: seen.into_iter(), tried, first: HashMap::new(), kept: Vec::new(), undid: false }
+    fn new(seen: Vec<Option<Seen<Posted, Refused>>>, attempts: &'b Attempts) -> Self {
+        Self { seen: seen.into_iter(), attempts, first: HashMap::new(), kept: Vec::new(), undid: false }
     }
 
     /// What was decided now and is to be kept.
@@ -184,7 +209,7 @@ impl<'b> Desk<'b> {
             }
             match self.decide_order(&item.tenant, (claim, order), seen, sitting)? {
                 (Ok(answer), before) => posted.push((answer, before)),
-                (Err(refused), _) => stopped = Some(Stopped { index, refused }),
+                (Err(refused), before) => stopped = Some(Stopped { index, refused, before }),
             }
         }
         if let Some(mark) = mark {
@@ -213,7 +238,7 @@ impl<'b> Desk<'b> {
     ) -> Result<(Decision<Posted, Refused>, bool), StoreError> {
         if let Some(seen) = seen {
             let decision = seen.decision();
-            let own = decision.as_ref().is_ok_and(|posted| self.tried.is_own(&posted.transaction_id));
+            let own = decision.as_ref().is_ok_and(|posted| self.attempts.is_own(&posted.transaction_id));
             return Ok((decision, !own));
         }
         if let Some((earlier, decision)) = self.first.get(&claim.id()).and_then(|place| self.kept.get(*place)) {
@@ -224,7 +249,7 @@ impl<'b> Desk<'b> {
         }
         let decision = order.carry_out(tenant, sitting)?;
         if let Ok(posted) = &decision {
-            self.tried.note(&posted.transaction_id);
+            self.attempts.note(&posted.transaction_id);
         }
         self.first.insert(claim.id(), self.kept.len());
         self.kept.push((claim, decision.clone()));
@@ -248,6 +273,7 @@ fn write(
     let (wallets, written) = (sitting.wallets, sitting.written);
     ledger::insert(writes, &written.changes)?;
     ledger::update_wallets(writes, written.wallets.iter().filter_map(|key| Some((key, wallets.get(key)?))))?;
+    ledger::note_back(writes, &written.back)?;
     hold::table::insert(writes, &written.new_holds)?;
     hold::table::end(writes, &written.holds)?;
     charge::table::update(writes, &written.charges)?;

@@ -11,12 +11,18 @@ impl From<Refused> for Status {
     }
 }
 
-impl From<NotCarriedOut> for Status {
+impl From<NotCarriedOut> for Refusal {
     fn from(error: NotCarriedOut) -> Self {
         match error {
             NotCarriedOut::Refused(refused) => refused.into(),
             NotCarriedOut::NotTaken(not_taken) => not_taken.into(),
             NotCarriedOut::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<NotCarriedOut> for Status {
+    fn from(error: NotCarriedOut) -> Self {
+        Refusal::from(error).into()
     }
 }

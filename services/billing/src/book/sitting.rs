@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use mesh::{Clock, RequestId, Slug, StoreError, Tenant, Time, events::Origin, id};
+use mesh::{Clock, RequestId, Slug, StoreError, Tenant, Time, UserId, events::Origin, id};
 use money::Amount;
 
 use super::{Posted, told::Told};
@@ -41,6 +41,8 @@ pub(super) struct Written {
     /// Holds that have ended.
     pub(super) holds: BTreeMap<(Tenant, Slug), Hold>,
     pub(super) charges: BTreeMap<(Tenant, Slug), Charge>,
+    /// Owners who are not gone any more.
+    pub(super) back: BTreeSet<(Tenant, UserId)>,
     pub(super) told: Told,
 }
 
@@ -153,6 +155,10 @@ impl Sitting {
             wallet.update_time = wallet.update_time.max(now);
             true
         });
+        if !frozen && self.wallets.contains_key(key) {
+            // Whoever may spend again is here, whatever was known of that.
+            self.written.back.insert((key.tenant.clone(), key.user_id.clone()));
+        }
     }
 
     /// Notes that a wallet does not add up, or that it does.

@@ -70,7 +70,7 @@ async fn who_begins_anew_after_an_unclear_commit_says_that_it_did_it_and_whoever
         batch.shared.lookout.look();
         let unit = books.store.unit(&context).claimed();
         let decided = unit.run(batch.clone(), |batch, transaction| Box::pin(carry::carry_out(batch, transaction)));
-        one(decided.await.unwrap().pop().unwrap()).unwrap()
+        one(decided.await.unwrap().pop().unwrap().unwrap()).unwrap()
     };
     let batch = begun();
     let (first, before) = carry_out(&batch).await;

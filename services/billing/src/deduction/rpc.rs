@@ -5,6 +5,7 @@ mod stream;
 mod write;
 
 use mesh::{Answers, BATCH_BYTES, Context, Parts, Refusal, StoreError, Streams, TokenKey, open, page};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use trivet_proto::billing::v1::{
     BatchDeductRequest, BatchDeductResponse, CaptureHoldRequest, CaptureHoldResponse, DeductRequest, DeductResponse,
@@ -17,11 +18,11 @@ use trivet_proto::billing::v1::{
 
 use super::{Cursor, Deduct, Deductions};
 use crate::{
-    book::{Books, NotCarriedOut, Order, Posted, Stopped, one},
+    book::{Books, Order, Posted, Stopped, one},
     hold::{self, Holds},
     refund,
 };
-use write::{carried_out, deduction_message, no_deduction, refused_one};
+use write::{UnderWay, carried_out, deduction_message, no_deduction, refused_one};
 
 /// BillingService over these books.
 pub(crate) fn server(parts: &Parts, books: &Books) -> BillingServiceServer<Rpc> {
@@ -163,21 +164,22 @@ impl Rpc {
     ) -> Result<Vec<DeductionResult>, Status> {
         let orders = deducts.iter().cloned().map(Order::Deduct).collect();
         let decided = if rehearsal {
-            self.books.rehearse(context, orders).await?
+            self.books.rehearse(context, orders).await
         } else {
-            self.books.hand_in(context, orders)?.answer().await?
+            let began = Instant::now();
+            let decided = self.books.hand_in(context, orders)?.answer().await;
+            self.books.note("BatchDeduct", began, &decided);
+            decided
         };
-        let posted = decided.map_err(|Stopped { index, refused }| Refusal::from(refused).with("index", index))?;
+        let posted = decided?.map_err(|Stopped { index, refused, .. }| Refusal::from(refused).with("index", index))?;
         let answer = |(deduct, (posted, before)): (&Deduct, (Posted, bool))| {
-            if !rehearsal {
-                self.books.carried_out("BatchDeduct", before);
-            }
             carried_out(deduction_message(deduct, posted, rehearsal && !before), before)
         };
         Ok(deducts.iter().zip(posted).map(answer).collect())
     }
 
-    /// Carries out each order by itself.
+    /// Carries out each order by itself. Where too much waits for the first of them, none is taken; the others wait for
+    /// room. What keeps the house from deciding an order is that order's error, unless it keeps it from deciding any.
     async fn each(
         &self,
         context: &Context,
@@ -185,23 +187,41 @@ impl Rpc {
     ) -> Result<Vec<DeductionResult>, Status> {
         // Handed in all before the first is waited for, so that they are committed together.
         let mut pending = Vec::with_capacity(orders.len());
+        let mut taken = false;
         for order in orders {
             pending.push(match order {
                 Ok(deduct) => {
-                    let order = Order::Deduct(deduct.clone());
-                    Ok((deduct, self.books.hand_in_with_room(context, order).await?))
+                    let (order, began) = (Order::Deduct(deduct.clone()), Instant::now());
+                    let pending = if taken {
+                        self.books.hand_in_with_room(context, order).await
+                    } else {
+                        // None is under way yet, so that the whole of them may come again.
+                        Ok(self.books.hand_in(context, vec![order])?)
+                    };
+                    taken = true;
+                    pending.map(|pending| UnderWay { deduct, pending, began }).map_err(Refusal::from)
                 }
                 Err(refusal) => Err(refusal),
             });
         }
         let mut results = Vec::with_capacity(pending.len());
+        let (mut decided, mut failed) = (false, None);
         for pending in pending {
             results.push(match pending {
-                Ok((deduct, pending)) => write::outcome(&self.books, "BatchDeduct", &deduct, pending.answer().await?)?,
-                Err(refusal) => refused_one(&refusal),
+                Ok(order) => match order.outcome(&self.books, "BatchDeduct").await {
+                    Ok(result) => {
+                        decided = true;
+                        result
+                    }
+                    Err(refusal) => refused_one(failed.insert(refusal), false),
+                },
+                Err(refusal) => refused_one(&refusal, false),
             });
         }
-        Ok(results)
+        match failed {
+            Some(refusal) if !decided => Err(refusal.into()),
+            _ => Ok(results),
+        }
     }
 
     /// Says what would become of each order after the ones before it.
@@ -215,13 +235,14 @@ impl Rpc {
         let mut results = Vec::with_capacity(orders.len());
         for order in orders {
             results.push(match order {
-                Ok(deduct) => match decided.next().map(one) {
-                    Some(Ok((posted, before))) => carried_out(deduction_message(&deduct, posted, !before), before),
-                    Some(Err(NotCarriedOut::Refused(refused))) => refused_one(&refused.into()),
-                    Some(Err(error)) => return Err(error.into()),
-                    None => return Err(StoreError::Impossible("an order has no answer").into()),
+                Ok(deduct) => match decided.next().ok_or(StoreError::Impossible("an order has no answer"))?? {
+                    Err(Stopped { refused, before, .. }) => refused_one(&refused.into(), before),
+                    decided => {
+                        let (posted, before) = one(decided)?;
+                        carried_out(deduction_message(&deduct, posted, !before), before)
+                    }
                 },
-                Err(refusal) => refused_one(&refusal),
+                Err(refusal) => refused_one(&refusal, false),
             });
         }
         Ok(results)

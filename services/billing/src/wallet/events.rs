@@ -11,7 +11,7 @@ use crate::ledger;
 
 /// Only what ends an account is heard: a wallet does not thaw by itself when somebody comes back.
 pub(crate) fn handlers(handlers: Handlers) -> Handlers {
-    handlers.on(deleted)
+    handlers.on_alone(deleted)
 }
 
 /// Whoever is gone spends nothing any more. What was theirs stays where it is.

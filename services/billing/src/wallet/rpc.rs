@@ -71,9 +71,8 @@ impl WalletService for Rpc {
         let payment = read::payment(&asked)?;
         // What was answered once is answered again, whatever has become of the account.
         let (posted, already_processed) = if let Some(decided) = self.wallets.seen(&context, &payment).await? {
-            let posted = decided?;
-            self.wallets.books.carried_out("RecordPayment", true);
-            (posted, true)
+            self.wallets.books.instruments.repeated("RecordPayment", 1);
+            (decided?, true)
         } else {
             let standing = self.standing(&context, &payment.user_id).await?;
             let order = Order::Pay(Payment { standing, ..payment.clone() });

@@ -20,21 +20,40 @@ struct Seen {
 
 type Shared = Arc<Seen>;
 
-/// Writes each number down; 13 cannot be written, and 14 panics.
+/// A number to be written down, of its own weight.
+struct Number(i64);
+
+impl Item for Number {
+    fn key(&self) -> u64 {
+        0
+    }
+
+    fn weight(&self) -> u32 {
+        u32::try_from(self.0 / 1_000).unwrap().max(1)
+    }
+}
+
+/// Writes each number down; 13 cannot be written, 14 panics, and of 15 alone nothing is done.
 fn write<'a>(
-    batch: &'a Arc<Batch<Shared, i64>>,
+    batch: &'a Arc<Batch<Shared, Number>>,
     transaction: &'a Transaction,
-) -> BoxFuture<'a, Result<Vec<i64>, StoreError>> {
+) -> BoxFuture<'a, Result<Answers<i64>, StoreError>> {
     Box::pin(async move {
         batch.shared.begun.fetch_add(1, Ordering::SeqCst);
         batch.shared.gate.acquire().await.expect("the gate is never closed").forget();
-        batch.shared.batches.lock().unwrap().push(batch.items.iter().map(|number| **number).collect());
+        batch.shared.batches.lock().unwrap().push(batch.items.iter().map(|number| number.0).collect());
+        let mut answers = Vec::new();
         for number in &batch.items {
-            assert_ne!(**number, 14);
+            assert_ne!(number.0, 14);
+            if number.0 == 15 {
+                answers.push(Err(StoreError::Impossible("15")));
+                continue;
+            }
             let text = "insert into numbers (n) values ($1)";
-            transaction.execute_raw(sql(transaction, text, [(**number).into()])).await?;
+            transaction.execute_raw(sql(transaction, text, [number.0.into()])).await?;
+            answers.push(Ok(number.0 * 10));
         }
-        Ok(batch.items.iter().map(|number| **number * 10).collect())
+        Ok(answers)
     })
 }
 
@@ -42,7 +61,7 @@ struct Ground {
     store: Store,
     seen: Shared,
     background: Background,
-    coalescer: Coalescer<i64, i64>,
+    coalescer: Coalescer<Number, i64>,
     context: Context,
 }
 
@@ -52,13 +71,13 @@ impl Ground {
         store.reader().execute_unprepared("create table numbers (n integer check (n <> 13))").await.unwrap();
         let seen = Arc::new(Seen { batches: Mutex::default(), gate: Semaphore::new(open), begun: AtomicUsize::new(0) });
         let background = Background::default();
-        let coalescer = Coalescer::start(&store, &background, |_| 0, seen.clone(), write);
+        let coalescer = Coalescer::start(&store, &background, seen.clone(), write);
         let context = Context::own(Tenant::default_tenant(), Duration::from_mins(1));
         Self { store, seen, background, coalescer, context }
     }
 
     fn submit(&self, number: i64) -> Pending<i64> {
-        self.coalescer.submit(&self.context, number).unwrap()
+        self.coalescer.submit(&self.context, Number(number)).unwrap()
     }
 
     async fn written(&self) -> i64 {
@@ -89,7 +108,7 @@ async fn who_comes_alone_waits_for_nobody_and_who_comes_during_a_commit_is_in_th
 
 #[tokio::test]
 async fn what_cannot_be_written_fails_alone_and_the_others_keep_their_order() {
-    for poison in [13, 14] {
+    for poison in [13, 14, 15] {
         let ground = Ground::new(0).await;
         let first = ground.submit(0);
         ground.begun(1).await;
@@ -125,7 +144,7 @@ async fn who_goes_away_changes_nothing_for_the_others_and_what_was_taken_is_done
 async fn what_nobody_waits_for_any_more_is_not_begun() {
     let ground = Ground::new(10).await;
     let late = Context::own(Tenant::default_tenant(), Duration::ZERO);
-    let pending = ground.coalescer.submit(&late, 1).unwrap();
+    let pending = ground.coalescer.submit(&late, Number(1)).unwrap();
     assert!(matches!(pending.answer().await, Err(StoreError::OutOfTime)));
     assert_eq!((ground.written().await, ground.seen.begun.load(Ordering::SeqCst)), (0, 0));
 }
@@ -136,8 +155,8 @@ async fn no_more_waits_than_can_be_dealt_with_and_a_stream_waits_for_room() {
     let _first = ground.submit(0);
     ground.begun(1).await;
     let waiting: Vec<_> = (0..WAITING).map(|_| ground.submit(1)).collect();
-    assert!(matches!(ground.coalescer.submit(&ground.context, 2), Err(NotTaken::Full)));
-    let mut with_room = Box::pin(ground.coalescer.submit_with_room(&ground.context, 3));
+    assert!(matches!(ground.coalescer.submit(&ground.context, Number(2)), Err(NotTaken::Full)));
+    let mut with_room = Box::pin(ground.coalescer.submit_with_room(&ground.context, Number(3)));
     assert!(poll!(&mut with_room).is_pending());
     ground.seen.gate.add_permits(100);
     assert_eq!(with_room.await.unwrap().answer().await.unwrap(), 30);
@@ -156,5 +175,26 @@ async fn what_waits_when_the_process_goes_is_still_done() {
         pending.answer().await.unwrap();
     }
     assert_eq!(ground.written().await, 5);
-    assert!(matches!(ground.coalescer.submit(&ground.context, 9), Err(NotTaken::Closed)));
+    assert!(matches!(ground.coalescer.submit(&ground.context, Number(9)), Err(NotTaken::Closed)));
+}
+
+#[tokio::test]
+async fn what_is_heavy_takes_more_of_a_commit_and_of_the_room() {
+    let ground = Ground::new(0).await;
+    let first = ground.submit(0);
+    ground.begun(1).await;
+    let mut pending = vec![first];
+    pending.extend([1, 1_500_000, 600_000, 2].map(|number| ground.submit(number)));
+    assert!(matches!(ground.coalescer.submit(&ground.context, Number(2_000_000)), Err(NotTaken::Full)));
+    pending.push(ground.submit(1_990_000));
+    ground.seen.gate.add_permits(3);
+    for pending in pending {
+        pending.answer().await.unwrap();
+    }
+    let batches = [vec![0], vec![1, 1_500_000, 600_000], vec![2, 1_990_000]];
+    assert_eq!(*ground.seen.batches.lock().unwrap(), batches);
+    // What is heavier than all of the room is taken where there is nothing else.
+    let pending = ground.submit(5_000_000);
+    ground.seen.gate.add_permits(1);
+    pending.answer().await.unwrap();
 }

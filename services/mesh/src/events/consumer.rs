@@ -89,7 +89,9 @@ impl Consumer {
         let mut seen = HashSet::new();
         let events = events.iter().filter(concerns).filter(|event| seen.insert(event.event_id.as_str()));
         let events: Vec<CloudEvent> = events.cloned().collect();
-        for batch in events.chunks(BATCH) {
+        let is_alone = |event: &CloudEvent| self.0.handlers.is_alone(&event.kind);
+        let batches = events.chunk_by(|event, next| !is_alone(event) && !is_alone(next));
+        for batch in batches.flat_map(|batch| batch.chunks(BATCH)) {
             match self.receive_at_once(batch.to_vec()).await {
                 Ok(()) => {}
                 Err(error) if is_the_databases(&error) => return Err(error),
@@ -206,7 +208,7 @@ impl Consumer {
 /// Whether an error says something of the database alone, so that the same events are to come again. A row that stays
 /// locked does not: whoever waits for it must not keep all others waiting.
 fn is_the_databases(error: &StoreError) -> bool {
-    error.is_passing() && !matches!(error, StoreError::Conflict(_))
+    error.is_passing() && !matches!(error, StoreError::Conflict(_) | StoreError::Held(_))
 }
 
 impl Batch {

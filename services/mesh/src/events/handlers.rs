@@ -72,13 +72,38 @@ type Handler = Box<dyn for<'a> Fn(&'a Heard<'a>, &'a Transaction) -> Handled<'a>
 
 /// The handlers of one service, by type of event.
 #[derive(Default)]
-pub struct Handlers(BTreeMap<&'static str, Handler>);
+pub struct Handlers(BTreeMap<&'static str, Handling>);
+
+struct Handling {
+    handler: Handler,
+    /// Whether an event has a transaction to itself.
+    alone: bool,
+}
 
 impl Handlers {
     /// Feels events of the message's type with this function. It runs in the transaction that records the event, so that
     /// its effect is there once, with the event's record, or not at all. It must do nothing that a rollback cannot undo.
     #[must_use]
-    pub fn on<E, H>(mut self, handler: H) -> Self
+    pub fn on<E, H>(self, handler: H) -> Self
+    where
+        E: Event + Send + Sync + 'static,
+        H: for<'a> Fn(&'a Heard<'a>, &'a E, &'a Transaction) -> Handled<'a> + Send + Sync + 'static,
+    {
+        self.with(handler, false)
+    }
+
+    /// The same, with a transaction for each event: for a function that locks rows of several aggregates. It must lock
+    /// them in the order in which others do, which events do not come in.
+    #[must_use]
+    pub fn on_alone<E, H>(self, handler: H) -> Self
+    where
+        E: Event + Send + Sync + 'static,
+        H: for<'a> Fn(&'a Heard<'a>, &'a E, &'a Transaction) -> Handled<'a> + Send + Sync + 'static,
+    {
+        self.with(handler, true)
+    }
+
+    fn with<E, H>(mut self, handler: H, alone: bool) -> Self
     where
         E: Event + Send + Sync + 'static,
         H: for<'a> Fn(&'a Heard<'a>, &'a E, &'a Transaction) -> Handled<'a> + Send + Sync + 'static,
@@ -91,11 +116,16 @@ impl Handlers {
                 handler(heard, &event, transaction).await
             })
         });
-        self.0.insert(E::KIND.kind, reading);
+        self.0.insert(E::KIND.kind, Handling { handler: reading, alone });
         self
     }
 
     pub(super) fn of(&self, kind: &str) -> Option<&Handler> {
-        self.0.get(kind)
+        self.0.get(kind).map(|handling| &handling.handler)
+    }
+
+    /// Whether an event of this type has a transaction to itself.
+    pub(super) fn is_alone(&self, kind: &str) -> bool {
+        self.0.get(kind).is_some_and(|handling| handling.alone)
     }
 }

@@ -19,6 +19,9 @@ pub enum StoreError {
     /// Others were at the same rows. Nothing was done.
     #[error("the transaction collided with others")]
     Conflict(#[source] DbErr),
+    /// Others kept rows for longer than one waits for them. Nothing was done.
+    #[error("others hold the rows")]
+    Held(#[source] DbErr),
     /// A unique constraint stood in the way. Nothing was done.
     #[error("{constraint} is taken")]
     Unique {
@@ -69,6 +72,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// That others hold what is asked for, which was found out without waiting for it.
+    pub fn held(cause: &'static str) -> Self {
+        Self::Held(DbErr::Custom(cause.to_owned()))
+    }
+
     /// Whether it says something of the database and nothing of what was asked of it: the same again may well do.
     pub fn is_passing(&self) -> bool {
         if let Self::Together(error) = self {
@@ -76,7 +84,12 @@ impl StoreError {
         }
         matches!(
             self,
-            Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::OutOfTime | Self::Closed | Self::Conflict(_)
+            Self::Unavailable(_)
+                | Self::OutcomeUnknown(_)
+                | Self::OutOfTime
+                | Self::Closed
+                | Self::Conflict(_)
+                | Self::Held(_)
         )
     }
 
@@ -104,6 +117,7 @@ impl From<DbErr> for StoreError {
         match kind {
             Kind::Unavailable => Self::Unavailable(error),
             Kind::Conflict => Self::Conflict(error),
+            Kind::Held => Self::Held(error),
             Kind::Unique(constraint) => Self::Unique { constraint, source: error },
             Kind::Statement => Self::Statement(error),
         }
@@ -113,6 +127,7 @@ impl From<DbErr> for StoreError {
 enum Kind {
     Unavailable,
     Conflict,
+    Held,
     Unique(String),
     Statement,
 }
@@ -135,10 +150,10 @@ fn classify(error: &SqlxError) -> Kind {
         return Kind::Unique(database.constraint().unwrap_or(told).to_owned());
     }
     match database.code().as_deref() {
-        // PostgreSQL: serialization failure, deadlock, lock timeout. SQLite: BUSY, LOCKED, BUSY_RECOVERY,
-        // BUSY_SNAPSHOT.
-        // A statement that ran into its timeout (57014) waited for others, too.
-        Some("40001" | "40P01" | "55P03" | "57014" | "5" | "6" | "261" | "517") => Kind::Conflict,
+        // PostgreSQL: serialization failure, deadlock. SQLite: BUSY, LOCKED, BUSY_RECOVERY, BUSY_SNAPSHOT.
+        Some("40001" | "40P01" | "5" | "6" | "261" | "517") => Kind::Conflict,
+        // PostgreSQL: lock timeout. A statement that ran into its timeout waited for others, too.
+        Some("55P03" | "57014") => Kind::Held,
         // PostgreSQL: a primary that became a replica, a connection left in a failed transaction, and a database that does
         // not take connections at present.
         Some("25006" | "25P03" | "55000") => Kind::Unavailable,
@@ -160,7 +175,7 @@ impl From<StoreError> for Refusal {
                     .retry_after(RETRY_AFTER)
                     .because(error)
             }
-            StoreError::Conflict(_) => {
+            StoreError::Conflict(_) | StoreError::Held(_) => {
                 Self::new(Reason::Conflict, "others were changing the same rows; nothing was done, send it again")
                     .retry_after(RETRY_AFTER)
                     .because(error)

@@ -125,7 +125,7 @@ impl Store {
                 StoreError::OutcomeUnknown(_) if terms.repeatable => unclear = Some(error),
                 // The database is still away; what the lost COMMIT did is not known yet.
                 StoreError::Unavailable(_) if unclear.is_some() => {}
-                StoreError::Conflict(_) if collisions + 1 < TRIES => collisions += 1,
+                StoreError::Conflict(_) | StoreError::Held(_) if collisions + 1 < TRIES => collisions += 1,
                 other => return Err(unclear.unwrap_or(other)),
             }
             let wait = Duration::from_millis(rand::random_range(1..=LONGEST_WAIT_MS));

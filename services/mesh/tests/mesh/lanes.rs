@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::{BoxFuture, join_all};
 use mesh::{
     Background, Store, StoreError,
-    coalesce::{self, Batch, Coalescer},
+    coalesce::{self, Answers, Batch, Coalescer},
     store::{Location, Transaction},
 };
 use tokio::sync::watch;
@@ -19,7 +19,14 @@ use tokio::sync::watch;
 use crate::database::{context, on_each_database, write};
 
 /// What is done for whom, as its number.
-type Item = (String, usize);
+#[derive(Clone)]
+struct Item(String, usize);
+
+impl coalesce::Item for Item {
+    fn key(&self) -> u64 {
+        coalesce::hash(&self.0)
+    }
+}
 
 #[derive(Clone)]
 struct Shared {
@@ -34,7 +41,7 @@ struct Shared {
 fn work<'a>(
     batch: &'a Arc<Batch<Shared, Item>>,
     transaction: &'a Transaction,
-) -> BoxFuture<'a, Result<Vec<()>, StoreError>> {
+) -> BoxFuture<'a, Result<Answers<()>, StoreError>> {
     Box::pin(async move {
         let Shared { at_work, most, company, done } = &batch.shared;
         let now = at_work.fetch_add(1, Ordering::SeqCst) + 1;
@@ -45,7 +52,7 @@ fn work<'a>(
         }
         done.lock().unwrap().extend(batch.items.iter().map(|item| (**item).clone()));
         at_work.fetch_sub(1, Ordering::SeqCst);
-        Ok(vec![(); batch.items.len()])
+        Ok(batch.items.iter().map(|_| Ok(())).collect())
     })
 }
 
@@ -53,9 +60,8 @@ fn work<'a>(
 async fn run(store: &Store, keys: &[&str], each: usize, company: usize) -> Vec<Item> {
     let done = Arc::default();
     let shared = Shared { at_work: Arc::default(), most: watch::Sender::new(0), company, done: Arc::clone(&done) };
-    let key = |item: &Item| coalesce::hash(&item.0);
-    let coalescer = Coalescer::start(store, &Background::default(), key, shared, work);
-    let items = (0..each).flat_map(|number| keys.iter().map(move |key| ((*key).to_owned(), number)));
+    let coalescer = Coalescer::start(store, &Background::default(), shared, work);
+    let items = (0..each).flat_map(|number| keys.iter().map(move |key| Item((*key).to_owned(), number)));
     let mut pending = Vec::new();
     for item in items {
         pending.push(coalescer.submit(&context(), item).unwrap().answer());
@@ -72,7 +78,7 @@ async fn items_of_one_key_keep_their_order() {
     on_each_database(async |database| {
         let store = database.store().await;
         let mut of_key: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (key, number) in run(&store, &["ada", "bob", "eve", "joe", "kim"], 60, 1).await {
+        for Item(key, number) in run(&store, &["ada", "bob", "eve", "joe", "kim"], 60, 1).await {
             of_key.entry(key).or_default().push(number);
         }
         assert_eq!(of_key.len(), 5);

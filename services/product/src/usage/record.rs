@@ -8,7 +8,7 @@ use std::{
 use mesh::{
     Context, Parts, Slug, StoreError, Tenant, UserId,
     claim::{Claim, Decision, Lookout},
-    coalesce::{self, Batch, Coalescer, NotTaken, Pending},
+    coalesce::{self, Answers, Batch, Coalescer, NotTaken, Pending},
     events::Origin,
     store::{Connection, Transaction},
 };
@@ -26,11 +26,9 @@ type Shared = Lookout;
 impl Usages {
     /// The usage of this service, with its recorder at work.
     pub(crate) fn new(parts: &Parts) -> Self {
-        let key = |item: &Item| coalesce::hash(&(&item.tenant, &item.order.user_id));
-        let recorder =
-            Coalescer::start(&parts.store, &parts.background, key, Shared::default(), |batch, transaction| {
-                Box::pin(carry_out(batch, transaction))
-            });
+        let recorder = Coalescer::start(&parts.store, &parts.background, Shared::default(), |batch, transaction| {
+            Box::pin(carry_out(batch, transaction))
+        });
         Self { store: parts.store.clone(), clock: parts.clock.clone(), recorder }
     }
 
@@ -56,8 +54,17 @@ impl Usages {
     }
 }
 
+impl coalesce::Item for Item {
+    fn key(&self) -> u64 {
+        coalesce::hash(&(&self.tenant, &self.order.user_id))
+    }
+}
+
 /// Takes in a batch.
-async fn carry_out(batch: &Arc<Batch<Shared, Item>>, transaction: &Transaction) -> Result<Vec<Outcome>, StoreError> {
+async fn carry_out(
+    batch: &Arc<Batch<Shared, Item>>,
+    transaction: &Transaction,
+) -> Result<Answers<Outcome>, StoreError> {
     let items = &batch.items;
     let claims: Vec<&Claim> = items.iter().map(|item| &item.claim).collect();
     let seen = batch.shared.seen_all::<Slug, Refused>(transaction, &claims).await?;
@@ -75,7 +82,7 @@ async fn carry_out(batch: &Arc<Batch<Shared, Item>>, transaction: &Transaction) 
     totals.retain(|key, total| before.get(key) != Some(total));
     table::set_totals(transaction, &totals).await?;
     write(transaction, &batch.shared, items, &decided).await?;
-    answers(transaction, items, decided).await
+    Ok(answers(transaction, items, decided).await?.into_iter().map(Ok).collect())
 }
 
 /// What there is to know about a batch, with a statement for each sort of thing.

@@ -17,6 +17,7 @@ use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tonic::Code;
+use tonic_types::StatusExt as _;
 use trivet_proto::{
     account::v1::account_service_client::AccountServiceClient,
     billing::v1::{
@@ -149,7 +150,7 @@ async fn live(caller: usize, seen: Arc<Seen>, place: watch::Receiver<std::net::S
                     if unclear && answer.already_processed {
                         seen.repeated.fetch_add(1, Ordering::SeqCst);
                     }
-                    assert!(unclear || !answer.already_processed, "nobody asked for it before");
+                    assert!(unclear || !answer.already_processed, "it was said that nothing was done");
                     acknowledged.push(answer.deduction.unwrap());
                     seen.answers.fetch_add(1, Ordering::SeqCst);
                     break;
@@ -159,7 +160,11 @@ async fn live(caller: usize, seen: Arc<Seen>, place: watch::Receiver<std::net::S
                         [Code::Unavailable, Code::DeadlineExceeded, Code::Unknown, Code::Cancelled, Code::Aborted];
                     let passes = passing.contains(&status.code()) || status.code() == Code::ResourceExhausted;
                     assert!(passes, "{status:?}");
-                    if !unclear {
+                    // Whatever else it was, it may have happened.
+                    let nothing_done = ["STORE_UNAVAILABLE", "CONFLICT", "OVERLOADED", "DRAINING"];
+                    let info = status.get_details_error_info();
+                    let clear = info.is_some_and(|info| nothing_done.contains(&info.reason.as_str()));
+                    if !clear && !unclear {
                         unclear = true;
                         seen.unclear.fetch_add(1, Ordering::SeqCst);
                     }

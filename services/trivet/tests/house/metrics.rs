@@ -9,7 +9,8 @@ use tokio::{
 use trivet_proto::{
     account::v1::account_service_client::AccountServiceClient,
     billing::v1::{
-        VerifyLedgerRequest, billing_service_client::BillingServiceClient, ledger_service_client::LedgerServiceClient,
+        BatchDeductRequest, DeductionOrder, VerifyLedgerRequest, billing_service_client::BillingServiceClient,
+        ledger_service_client::LedgerServiceClient,
     },
 };
 
@@ -65,12 +66,32 @@ async fn repeats_durations_and_what_does_not_add_up_of_any_tenant_are_told() {
                 billing.deduct(of(tenant, order("d1", "ada", "1"))).await.unwrap();
             }
         }
-        billing.deduct(of("acme", order("d2", "ada", "100"))).await.unwrap_err();
-        assert!((sample(&process, "billing_duplicate_requests_total", &["Deduct"]).await - 4.0).abs() < 0.5);
-        for (outcome, count) in [("applied", 2.0), ("repeated", 4.0), ("refused", 1.0)] {
-            let labels = ["method=\"Deduct\"", &format!("outcome=\"{outcome}\"")];
+        for _ in 0..2 {
+            billing.deduct(of("acme", order("d2", "ada", "100"))).await.unwrap_err();
+        }
+        assert!((sample(&process, "billing_duplicate_requests_total", &["\"Deduct\""]).await - 5.0).abs() < 0.5);
+        for atomic in [false, true] {
+            let deductions = [("d1", "1"), ("d3", "1"), ("d2", "100")].map(|(request_id, amount)| DeductionOrder {
+                request_id: request_id.to_owned(),
+                user_id: "ada".to_owned(),
+                amount: amount.to_owned(),
+                ..DeductionOrder::default()
+            });
+            let batch = BatchDeductRequest { deductions: deductions.to_vec(), atomic, validate_only: false };
+            // All of it is known by the second time, and what is refused stops it.
+            assert_eq!(billing.batch_deduct(of("acme", batch)).await.is_err(), atomic);
+        }
+        for (method, outcome, count) in [
+            ("Deduct", "applied", 2.0),
+            ("Deduct", "repeated", 4.0),
+            ("Deduct", "refused", 2.0),
+            ("BatchDeduct", "applied", 1.0),
+            ("BatchDeduct", "repeated", 1.0),
+            ("BatchDeduct", "refused", 2.0),
+        ] {
+            let labels = [&*format!("method=\"{method}\""), &format!("outcome=\"{outcome}\"")];
             let told = sample(&process, "billing_duration_seconds_count", &labels).await;
-            assert!((told - count).abs() < 0.5, "{outcome}: {told}");
+            assert!((told - count).abs() < 0.5, "{method} {outcome}: {told}");
         }
 
         let config = config(&databases, &[]);

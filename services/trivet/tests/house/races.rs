@@ -1,18 +1,21 @@
 //! Many callers at once, also through two processes over one database: nothing is charged twice, nothing below zero.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
+use mesh::Clock;
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use trivet_proto::{
     account::v1::{ListAccountHistoryRequest, account_service_client::AccountServiceClient},
     billing::v1::{
-        GetWalletRequest, billing_service_client::BillingServiceClient, wallet_service_client::WalletServiceClient,
+        CaptureHoldRequest, GetWalletRequest, HoldState, ListHoldsRequest, PlaceHoldRequest, RefundRequest,
+        ReleaseHoldRequest, billing_service_client::BillingServiceClient, wallet_service_client::WalletServiceClient,
     },
 };
 
 use crate::{
-    harness::{Databases, books_balance, channel, config, order, patiently, payment, person, reason},
+    harness::{Databases, books_balance, channel, config, eventually, order, patiently, payment, person, reason},
     process::Process,
 };
 
@@ -142,6 +145,94 @@ async fn of_sixty_four_callers_at_a_wallet_worth_thirty_three_exactly_thirty_thr
         }
         assert_eq!(served, 33);
         assert_eq!(cluster.balance("ada").await, "0");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_sixty_four_refunds_of_a_tenth_exactly_ten_are_given() {
+    on_every_cluster(async |cluster| {
+        cluster.user("ada", "10").await;
+        let channels = cluster.channels("billing");
+        BillingServiceClient::new(channels[0].clone()).deduct(order("taken", "ada", "10")).await.unwrap();
+        let refunds: Vec<_> = (0..64)
+            .map(|caller| {
+                let channel = channels[caller % channels.len()].clone();
+                let refund = RefundRequest {
+                    request_id: format!("back-{caller}"),
+                    deduction_request_id: "taken".to_owned(),
+                    amount: "1".to_owned(),
+                    ..RefundRequest::default()
+                };
+                tokio::spawn(async move { BillingServiceClient::new(channel).refund(refund).await })
+            })
+            .collect();
+        let mut given = 0;
+        for refund in refunds {
+            match refund.await.unwrap() {
+                Ok(_) => given += 1,
+                Err(status) => assert_eq!(reason(&status), "REFUND_EXCEEDS_DEDUCTION"),
+            }
+        }
+        assert_eq!((given, &*cluster.balance("ada").await), (10, "10"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_captured_released_and_over_at_once_ends_in_one_of_the_three() {
+    const HOLDS: usize = 60;
+    on_every_cluster(async |cluster| {
+        cluster.user("ada", "100").await;
+        let channels = cluster.channels("billing");
+        let mut billing = BillingServiceClient::new(channels[0].clone());
+        let soon = Clock::system().now().plus(Duration::from_secs(5));
+        let placing = (0..HOLDS).map(|number| {
+            let place = PlaceHoldRequest {
+                request_id: format!("hold-{number}"),
+                user_id: "ada".to_owned(),
+                amount: "1".to_owned(),
+                expire_time: Some(soon.to_wire()),
+                ..PlaceHoldRequest::default()
+            };
+            let mut billing = billing.clone();
+            async move { billing.place_hold(place).await.unwrap().into_inner().hold.unwrap().hold_id }
+        });
+        let holds = join_all(placing).await;
+        // The workers of both processes are about to find them.
+        eventually("their time is over", async || Clock::system().now() >= soon).await;
+        let ends: Vec<_> = holds
+            .iter()
+            .cloned()
+            .enumerate()
+            .map(|(number, hold_id)| {
+                let (one, other) =
+                    (channels[number % channels.len()].clone(), channels[(number + 1) % channels.len()].clone());
+                let (request_id, amount) = (format!("capture-{number}"), String::new());
+                let capture = CaptureHoldRequest { request_id, hold_id: hold_id.clone(), amount, validate_only: false };
+                let release =
+                    ReleaseHoldRequest { request_id: format!("release-{number}"), hold_id, validate_only: false };
+                tokio::spawn(async move {
+                    let (mut one, mut other) = (BillingServiceClient::new(one), BillingServiceClient::new(other));
+                    let (captured, released) = tokio::join!(one.capture_hold(capture), other.release_hold(release));
+                    let refusals = [captured.as_ref().err(), released.as_ref().err()];
+                    assert!(refusals.into_iter().flatten().all(|status| reason(status) == "HOLD_NOT_OPEN"));
+                    (usize::from(captured.is_ok()), usize::from(released.is_ok()))
+                })
+            })
+            .collect();
+        let mut captured = 0;
+        for end in ends {
+            let (taken, freed) = end.await.unwrap();
+            assert!(taken + freed <= 1);
+            captured += taken;
+        }
+        let open = ListHoldsRequest { state: HoldState::Open.into(), ..ListHoldsRequest::default() };
+        eventually("all have ended", async || {
+            billing.list_holds(open.clone()).await.unwrap().into_inner().holds.is_empty()
+        })
+        .await;
+        assert_eq!(cluster.balance("ada").await, (100 - captured).to_string());
     })
     .await;
 }

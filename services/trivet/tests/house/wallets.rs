@@ -3,13 +3,23 @@
 use std::time::Duration;
 
 use mesh::Time;
-use trivet_proto::billing::v1::{
-    FreezeWalletRequest, GetStatementRequest, GetStatementResponse, RefundRequest, TransactionKind as Kind,
-    UnfreezeWalletRequest, Wallet, WalletState, WatchWalletRequest, WatchWalletResponse,
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use trivet::RoleName;
+use trivet_proto::{
+    account::v1::{DeleteAccountRequest, RestoreAccountRequest},
+    billing::v1::{
+        FreezeWalletRequest, GetStatementRequest, GetStatementResponse, GetWalletRequest, RecordPaymentRequest,
+        RefundRequest, TransactionKind as Kind, UnfreezeWalletRequest, Wallet, WalletState, WatchWalletRequest,
+        WatchWalletResponse,
+    },
 };
 
 use crate::{
-    harness::{House, PATIENCE, faulty, on_every_store, on_every_store_with_a_held_clock, order, payment, reason},
+    databases::{Databases, url},
+    harness::{
+        House, PATIENCE, config, eventually, faulty, on_every_store, on_every_store_with_a_held_clock, order, payment,
+        person, reason,
+    },
     tenants::of,
 };
 
@@ -50,6 +60,58 @@ async fn a_frozen_wallet_takes_and_gives_nothing_until_it_is_unfrozen() {
         assert_eq!(faulty(&house.wallets().unfreeze_wallet(odd).await.unwrap_err()), ["user_id", "currency"]);
     })
     .await;
+}
+
+/// Pays into ada's wallet in this currency, and says how it stands.
+async fn opened(house: &House, request_id: &str, currency: &str) -> WalletState {
+    let paid = RecordPaymentRequest { currency: currency.to_owned(), ..payment(request_id, "ada", "5") };
+    house.wallets().record_payment(paid).await.unwrap();
+    let ask = GetWalletRequest { user_id: "ada".to_owned(), currency: currency.to_owned() };
+    house.wallets().get_wallet(ask).await.unwrap().into_inner().wallet.unwrap().state()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_deleted_has_no_wallet_that_gives_before_somebody_says_so_not_even_a_later_one() {
+    on_every_store(async |house| {
+        house.accounts().ensure_account(person("ada")).await.unwrap();
+        let delete = DeleteAccountRequest { user_id: "ada".to_owned(), reason: String::new() };
+        house.accounts().delete_account(delete).await.unwrap();
+        house.is_quiet().await;
+        let restore = RestoreAccountRequest { user_id: "ada".to_owned(), reason: String::new() };
+        house.accounts().restore_account(restore).await.unwrap();
+        assert_eq!(opened(house, "pay-1", "USDC").await, WalletState::Frozen);
+        assert_eq!(reason(&house.billing().deduct(order("req-1", "ada", "1")).await.unwrap_err()), "WALLET_FROZEN");
+        house.wallets().unfreeze_wallet(unfreeze("ada")).await.unwrap();
+        house.billing().deduct(order("req-2", "ada", "1")).await.unwrap();
+        assert_eq!(opened(house, "pay-2", "EUR").await, WalletState::Active);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_that_is_made_while_its_owner_goes_is_frozen() {
+    let Some(databases) = Databases::furnished().await else { return };
+    let Databases::Postgres { server, name } = &databases else { unreachable!() };
+    let house = House::start(config(&databases, &[]), &RoleName::ALL).await;
+    house.accounts().ensure_account(person("ada")).await.unwrap();
+    let mut session = PgConnection::connect(&url(server, name)).await.unwrap();
+    session.execute("begin").await.unwrap();
+    // As the handler of user.deleted does, which is about to commit.
+    session.execute("insert into billing.owners values ('default', 'ada', 1)").await.unwrap();
+    let going = async {
+        let mut looker = PgConnection::connect(&url(server, name)).await.unwrap();
+        eventually("the payment waits", async || {
+            let waiting =
+                "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+            looker.fetch_optional(waiting).await.unwrap().is_some()
+        })
+        .await;
+        session.execute("commit").await.unwrap();
+    };
+    let (state, ()) = tokio::join!(opened(&house, "pay-1", "USDC"), going);
+    assert_eq!(state, WalletState::Frozen);
+    house.end().await;
+    databases.done().await;
 }
 
 /// The next that a watch shows: balance, version, and what changed it.

@@ -4,12 +4,16 @@
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
-use mesh::{Context, coalesce::Pending, id};
+use mesh::{Context, id};
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
-use trivet_proto::billing::v1::{StreamDeductRequest, StreamDeductResponse};
+use trivet_proto::billing::v1::{DeductionResult, StreamDeductRequest, StreamDeductResponse};
 
-use super::{super::Deduct, read, write};
-use crate::book::{Books, Decided, Order};
+use super::{
+    read,
+    write::{self, UnderWay},
+};
+use crate::book::{Books, Order};
 
 /// Orders of one stream that are under way at once: enough to fill a commit while another one is written.
 const UNDER_WAY: usize = 2_000;
@@ -18,7 +22,7 @@ const BUDGET: Duration = Duration::from_secs(10);
 
 /// An order under way, or its answer where it was no order.
 enum Sent {
-    UnderWay(Deduct, Pending<Decided>),
+    UnderWay(UnderWay),
     Refused(Box<StreamDeductResponse>),
 }
 
@@ -48,22 +52,21 @@ async fn hand_in(books: Books, context: Context, message: Result<StreamDeductReq
             return Ok(Sent::Refused(Box::new(answer)));
         }
     };
-    let context = context.within(BUDGET);
+    let (context, began) = (context.within(BUDGET), Instant::now());
     let pending = books.hand_in_with_room(&context, Order::Deduct(deduct.clone())).await?;
-    Ok(Sent::UnderWay(deduct, pending))
+    Ok(Sent::UnderWay(UnderWay { deduct, pending, began }))
 }
 
 async fn answer(books: Books, sent: Result<Sent, Status>) -> Result<StreamDeductResponse, Status> {
     match sent? {
         Sent::Refused(response) => Ok(*response),
-        Sent::UnderWay(deduct, pending) => {
-            let result = write::outcome(&books, "StreamDeduct", &deduct, pending.answer().await?)?;
-            Ok(StreamDeductResponse {
-                request_id: deduct.request_id.into_string(),
-                deduction: result.deduction,
-                already_processed: result.already_processed,
-                error: result.error,
-            })
+        Sent::UnderWay(order) => {
+            let request_id = order.deduct.request_id.to_string();
+            // Whatever kept an order from being carried out says nothing of the next one.
+            let result = order.outcome(&books, "StreamDeduct").await;
+            let result = result.unwrap_or_else(|refusal| write::refused_one(&refusal, false));
+            let DeductionResult { deduction, already_processed, error } = result;
+            Ok(StreamDeductResponse { request_id, deduction, already_processed, error })
         }
     }
 }

@@ -1,13 +1,15 @@
 //! How deductions are answered.
 
-use mesh::{Reason, Refusal, RequestId, Slug};
+use mesh::{Reason, Refusal, RequestId, Slug, chain, coalesce::Pending};
 use money::Amount;
+use tokio::time::Instant;
 use tonic::Status;
+use tracing::error;
 use trivet_proto::billing::v1::{self as wire, DeductionError, DeductionResult, Settlement};
 
 use super::super::{Deduct, Deduction, NotVoided};
 use crate::{
-    book::{Books, Decided, NotCarriedOut, Posted, one},
+    book::{Books, Decided, NotCarriedOut, Posted, Stopped, one},
     settlement,
 };
 
@@ -56,20 +58,23 @@ fn settled() -> Settlement {
     Settlement { state: settlement::state().into(), ..Settlement::default() }
 }
 
-/// What became of one of several orders. What is wrong with the house itself is wrong with all of them.
-pub(super) fn outcome(
-    books: &Books,
-    method: &'static str,
-    deduct: &Deduct,
-    decided: Decided,
-) -> Result<DeductionResult, Status> {
-    match one(decided) {
-        Ok((posted, before)) => {
-            books.carried_out(method, before);
-            Ok(carried_out(deduction_message(deduct, posted, false), before))
+/// One of several orders, which was handed in.
+pub(super) struct UnderWay {
+    pub(super) deduct: Deduct,
+    pub(super) pending: Pending<Decided>,
+    pub(super) began: Instant,
+}
+
+impl UnderWay {
+    /// What became of it; or what of the house's own kept it from being decided.
+    pub(super) async fn outcome(self, books: &Books, method: &'static str) -> Result<DeductionResult, Refusal> {
+        let decided = self.pending.answer().await;
+        books.note(method, self.began, &decided);
+        if let Ok(Err(Stopped { refused, before, .. })) = decided {
+            return Ok(refused_one(&refused.into(), before));
         }
-        Err(NotCarriedOut::Refused(refused)) => Ok(refused_one(&refused.into())),
-        Err(error) => Err(error.into()),
+        let (posted, before) = decided.map_err(NotCarriedOut::from).and_then(one)?;
+        Ok(carried_out(deduction_message(&self.deduct, posted, false), before))
     }
 }
 
@@ -79,13 +84,17 @@ pub(super) fn carried_out(deduction: wire::Deduction, already_processed: bool) -
 }
 
 /// One of several orders that was not carried out.
-pub(super) fn refused_one(refusal: &Refusal) -> DeductionResult {
-    DeductionResult { deduction: None, already_processed: false, error: Some(error(refusal)) }
+pub(super) fn refused_one(refusal: &Refusal, already_processed: bool) -> DeductionResult {
+    DeductionResult { deduction: None, already_processed, error: Some(error(refusal)) }
 }
 
 /// A refusal of one of several orders.
 pub(super) fn error(refusal: &Refusal) -> DeductionError {
     let reason = refusal.reason();
+    if reason == Reason::Internal {
+        // The call is a success, so that nobody else tells of it.
+        error!("An order of several failed: {}", chain(refusal));
+    }
     let metadata = refusal.metadata().iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     let (code, reason) = (i32::from(reason.code()), reason.name().to_owned());
     DeductionError { code, reason, message: refusal.message().to_owned(), metadata }

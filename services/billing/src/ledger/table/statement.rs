@@ -6,12 +6,12 @@ use mesh::{
     StoreError,
     store::{Row, sql},
 };
-use money::Amount;
+use money::Total;
 use sea_orm::ConnectionTrait;
 
 use super::{
     super::{Details, Kind, WalletKey},
-    DAMAGED, key,
+    DAMAGED, key, summed, total,
 };
 
 /// What a wallet's balance changed by in a stretch, of one kind and for one thing.
@@ -22,7 +22,7 @@ pub(crate) struct Line {
     pub(crate) subscription_id: String,
     pub(crate) api_id: String,
     pub(crate) count: i64,
-    pub(crate) amount: Amount,
+    pub(crate) amount: Total,
 }
 
 /// What a wallet's balance changed by after one version and up to another, by kind and by what it was for.
@@ -37,29 +37,33 @@ pub(crate) async fn lines(
         api_id: String,
         told: String,
         n: i64,
-        amount: i64,
+        amount_high: i64,
+        amount_low: i64,
     }
     // What a charge is for stands in its details, which are written in one way.
-    let text = "
-        select kind, api_id, told, count(*) as n, cast(sum(amount) as bigint) as amount from
+    let text = format!(
+        "select kind, api_id, told, count(*) as n, {} from
             (select kind, api_id, wallet + held as amount,
                     case when kind in ('CHARGE', 'CREDIT') then details else '' end as told
                from transactions
               where tenant_id = $1 and user_id = $2 and currency = $3 and wallet_version > $4 and wallet_version <= $5
                 and kind not in ('HOLD', 'RELEASE')) t
-         group by kind, api_id, told order by kind, api_id, told";
+         group by kind, api_id, told order by kind, api_id, told",
+        summed("amount")
+    );
     let [tenant, user, currency] = key(of);
     let values = [tenant, user, currency, after.into(), until.into()];
-    let groups = Group::find_by_statement(sql(connection, text, values)).all(connection).await?;
+    let groups = Group::find_by_statement(sql(connection, &text, values)).all(connection).await?;
     let mut lines: BTreeMap<[String; 4], Line> = BTreeMap::new();
     for group in groups {
         let Details { product_id, subscription_id, .. } = Details::read(&group.told)?;
         let place = [group.kind.to_string(), product_id.clone(), subscription_id.clone(), group.api_id.clone()];
-        let (kind, api_id, nothing) = (group.kind, group.api_id, Amount::zero(of.currency));
+        let (kind, api_id, nothing) = (group.kind, group.api_id, Total::from_minor(of.currency, 0));
         let line = Line { kind, product_id, subscription_id, api_id, count: 0, amount: nothing };
         let line = lines.entry(place).or_insert(line);
         line.count = line.count.saturating_add(group.n);
-        line.amount = line.amount.plus(Amount::from_minor(of.currency, group.amount)).ok_or(DAMAGED)?;
+        let amount = total(of.currency, group.amount_high, group.amount_low);
+        line.amount = amount.and_then(|amount| line.amount.plus(amount)).ok_or(DAMAGED)?;
     }
     Ok(lines.into_values().collect())
 }

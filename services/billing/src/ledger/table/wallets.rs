@@ -1,5 +1,7 @@
 //! The rows of `wallets`.
 
+use std::collections::BTreeSet;
+
 use mesh::{
     StoreError, Tenant, Time, UserId,
     store::{Kind as Column, Row, Rows, Transaction, Writes, lock_clause, sql},
@@ -86,15 +88,62 @@ pub(crate) async fn lock_wallets(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// Makes wallets where there are none yet. The keys must be in order.
+/// Which of these wallets others hold. All others of them are locked. The keys must be in order.
+pub(crate) async fn held_wallets(
+    transaction: &Transaction,
+    keys: &[&WalletKey],
+) -> Result<BTreeSet<WalletKey>, StoreError> {
+    #[derive(Row)]
+    struct Found {
+        tenant_id: Tenant,
+        user_id: UserId,
+        currency: String,
+    }
+    if lock_clause(transaction).is_empty() {
+        // Whoever may write is the only one who does.
+        return Ok(BTreeSet::new());
+    }
+    let mut found = Vec::new();
+    // The first look locks what it sees, the second sees all that there is.
+    for lock in ["for update of w skip locked", ""] {
+        let keys = Rows::new(KEY, keys.iter().map(|of| key(of)));
+        let mut values = Vec::new();
+        let text = format!(
+            "select w.tenant_id, w.user_id, w.currency from {} join wallets w
+                 on w.tenant_id = k.tenant_id and w.user_id = k.user_id and w.currency = k.currency
+              order by k.place {lock}",
+            keys.bind(transaction, "k", &mut values)?,
+        );
+        let rows = Found::find_by_statement(sql(transaction, &text, values)).all(transaction).await?;
+        let of = |row: Found| {
+            Ok(WalletKey { tenant: row.tenant_id, user_id: row.user_id, currency: currency(&row.currency)? })
+        };
+        found.push(rows.into_iter().map(of).collect::<Result<BTreeSet<_>, StoreError>>()?);
+    }
+    let all = found.pop().unwrap_or_default();
+    let free = found.pop().unwrap_or_default();
+    Ok(all.difference(&free).cloned().collect())
+}
+
+/// Makes wallets where there are none yet; frozen ones for whoever is gone. The keys must be in order.
 pub(crate) async fn open_wallets(transaction: &Transaction, keys: &[&WalletKey], now: Time) -> Result<(), StoreError> {
-    let keys = Rows::new(KEY, keys.iter().map(|of| key(of)));
-    let mut values = vec![now.into(), WalletState::Active.into()];
+    let rows = || Rows::new(KEY, keys.iter().map(|of| key(of)));
+    let mut values = Vec::new();
+    let text = format!(
+        "insert into owners (tenant_id, user_id)
+         select k.tenant_id, k.user_id from {} where true group by k.tenant_id, k.user_id order by min(k.place)
+             on conflict (tenant_id, user_id) do update set user_id = excluded.user_id",
+        rows().bind(transaction, "k", &mut values)?,
+    );
+    // Whoever notes that one of them is gone waits from here on, and then finds the wallet; or was waited for.
+    transaction.execute_raw(sql(transaction, &text, values)).await?;
+    let mut values = vec![now.into(), WalletState::Active.into(), WalletState::Frozen.into()];
     let text = format!(
         "insert into wallets (tenant_id, user_id, currency, balance, held, version, state, create_time, update_time)
-         select k.tenant_id, k.user_id, k.currency, 0, 0, 0, $2, $1, $1 from {} where true order by k.place
+         select k.tenant_id, k.user_id, k.currency, 0, 0, 0, case when o.gone_time is null then $2 else $3 end, $1, $1
+           from {} join owners o on o.tenant_id = k.tenant_id and o.user_id = k.user_id where true order by k.place
              on conflict do nothing",
-        keys.bind(transaction, "k", &mut values)?,
+        rows().bind(transaction, "k", &mut values)?,
     );
     transaction.execute_raw(sql(transaction, &text, values)).await?;
     Ok(())
@@ -163,16 +212,40 @@ pub(crate) fn while_same(of: &WalletKey, wallet: &Wallet) -> Result<Writes, Stor
     })
 }
 
-/// Freezes all wallets of a user. No money moves: their versions, which count changes of the ledger, stay as they are.
+/// Freezes all wallets of a user who is gone, and those that are made later. No money moves: their versions, which count
+/// changes of the ledger, stay as they are.
 pub(crate) async fn freeze_wallets(
-    connection: &impl ConnectionTrait,
+    transaction: &Transaction,
     tenant: &Tenant,
     user_id: &UserId,
     now: Time,
 ) -> Result<(), StoreError> {
+    let owner = || [tenant.clone().into(), user_id.clone().into()];
+    // The wallets first, and in order, as everybody does who wants several.
+    let lock = lock_clause(transaction);
+    if !lock.is_empty() {
+        let text = format!("select 1 from wallets where tenant_id = $1 and user_id = $2 order by currency{lock}");
+        transaction.execute_raw(sql(transaction, &text, owner())).await?;
+    }
+    let text = "insert into owners (tenant_id, user_id, gone_time) values ($1, $2, $3)
+                    on conflict (tenant_id, user_id) do update set gone_time = excluded.gone_time";
+    transaction.execute_raw(sql(transaction, text, owner().into_iter().chain([now.into()]))).await?;
     let text = "update wallets set state = $3, update_time = case when update_time > $4 then update_time else $4 end
                  where tenant_id = $1 and user_id = $2 and state <> $3";
-    let values = [tenant.clone().into(), user_id.clone().into(), WalletState::Frozen.into(), now.into()];
-    connection.execute_raw(sql(connection, text, values)).await?;
+    let values = owner().into_iter().chain([WalletState::Frozen.into(), now.into()]);
+    transaction.execute_raw(sql(transaction, text, values)).await?;
     Ok(())
+}
+
+/// Adds to what is written that owners are not gone any more: wallets that they open give money.
+pub(crate) fn note_back(writes: &mut Writes, owners: &BTreeSet<(Tenant, UserId)>) -> Result<(), StoreError> {
+    let columns = [("tenant_id", Column::Text), ("user_id", Column::Text)];
+    let row = |(tenant, user_id): &(Tenant, UserId)| [tenant.clone().into(), user_id.clone().into()];
+    let short = StoreError::Impossible("whoever has a wallet cannot be noted as its owner");
+    writes.add(Rows::new(columns, owners.iter().map(row)), short, |names, rows| {
+        format!(
+            "insert into owners ({names}) select {names} from {rows} where true
+                 on conflict (tenant_id, user_id) do update set gone_time = null"
+        )
+    })
 }
