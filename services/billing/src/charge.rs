@@ -60,6 +60,10 @@ pub(crate) struct Charge {
     pub(crate) amount: Amount,
     /// How much of it is settled without money.
     pub(crate) credited: Amount,
+    /// How much of that other charges are less by.
+    pub(crate) set_off: Amount,
+    /// How much of that needed no giving back, because the charge that it takes back was voided or refunded.
+    pub(crate) forgiven: Amount,
     pub(crate) source: Source,
     pub(crate) event_id: String,
     /// Which of the event's charges.
@@ -232,8 +236,11 @@ async fn void_open(
     reason: &str,
 ) -> Result<Vec<Charge>, StoreError> {
     // The wallet first, as everybody does who changes its charges; made where there is none, or there were no lock.
-    open_wallets(transaction, &[key], now).await?;
-    let wallet = lock_wallets(transaction, &[key]).await?.pop();
+    let mut wallet = lock_wallets(transaction, &[key]).await?.pop();
+    if wallet.is_none() {
+        open_wallets(transaction, &[key], now).await?;
+        wallet = lock_wallets(transaction, &[key]).await?.pop();
+    }
     let mut voided = Vec::new();
     let (mut written, mut asked_for) = (std::collections::BTreeMap::new(), 0_i64);
     for charge_id in charge_ids {

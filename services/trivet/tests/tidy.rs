@@ -59,6 +59,7 @@ const LANDED: &[(&str, &str, &str)] = &[
     ("billing", "m0004_charges", "c8192cf506fa7798"),
     ("billing", "m0005_taken_back", "d88404418902504f"),
     ("billing", "m0006_owners", "b45b589942fda9ac"),
+    ("billing", "m0007_set_off", "27fa8d4e0190a177"),
 ];
 
 /// The root of the repository.

@@ -18,7 +18,9 @@ use super::{Charge, ChargeState, Source, table, void_open};
 use crate::ledger::WalletKey;
 
 pub(crate) fn handlers(handlers: Handlers) -> Handlers {
-    handlers.on(created).on(renewed).on(changed).on(canceled).on(expired).on(usage_recorded).on(usage_voided)
+    let handlers = handlers.on(created).on(renewed).on(changed).on(usage_recorded).on(usage_voided);
+    // What these void is a matter of wallets, which lanes lock in the order of their keys.
+    handlers.on_alone(canceled).on_alone(expired)
 }
 
 /// For whom and what a charge is, as an event says it.
@@ -64,6 +66,8 @@ fn charge(
         user_id: UserId::parse(whose.user_id).map_err(|fault| unreadable("user_id", fault))?,
         amount,
         credited: Amount::zero(amount.currency()),
+        set_off: Amount::zero(amount.currency()),
+        forgiven: Amount::zero(amount.currency()),
         source,
         event_id: heard.event.event_id.clone(),
         ordinal: i64::try_from(ordinal).unwrap_or(i64::MAX),
@@ -174,6 +178,8 @@ async fn ended(
             event_id: heard.event.event_id.clone(),
             ordinal: i64::try_from(ordinal).unwrap_or(i64::MAX),
             credited: Amount::zero(amount.currency()),
+            set_off: Amount::zero(amount.currency()),
+            forgiven: Amount::zero(amount.currency()),
             reversed_id: Some(paid.charge_id),
             state: ChargeState::Open,
             tried: false,

@@ -35,24 +35,22 @@ impl From<Vec<Charge>> for Owed {
 #[derive(Debug)]
 pub(crate) struct Reversed {
     pub(crate) charge: Charge,
-    /// What was settled without money of all that took it back before.
-    pub(crate) credited: Amount,
-    /// What was given in money for it before.
+    /// What needed no giving back of all that took it back before.
+    pub(crate) forgiven: Amount,
+    /// What was given for it before: as money, or by owing less for something else.
     pub(crate) given: Amount,
 }
 
 impl Reversed {
-    /// How much of it needs no giving back: it was voided, or refunded.
-    fn forgiven(&self, given_back: Amount) -> Option<Amount> {
+    /// How much of it needs no giving back, beyond what did not before: it was voided, or refunded.
+    fn forgivable(&self, given_back: Amount) -> Option<Amount> {
         let nothing = Amount::zero(self.charge.amount.currency());
-        let forgiven = match self.charge.state {
+        let forgivable = match self.charge.state {
             ChargeState::Open => nothing,
             ChargeState::Void => self.charge.outstanding()?,
             ChargeState::Paid => given_back.minus(self.given)?,
         };
-        // What took it back while it was open made it less, and is no part of that.
-        let used = self.credited.minus(self.charge.credited).filter(|used| used.is_positive()).unwrap_or(nothing);
-        Some(forgiven.minus(used).filter(|left| left.is_positive()).unwrap_or(nothing))
+        Some(forgivable.minus(self.forgiven).filter(|left| left.is_positive()).unwrap_or(nothing))
     }
 }
 
@@ -136,7 +134,9 @@ fn give(
         take_back(sitting, key, &mut credit, &mut reversed.charge)?;
         let nothing = Amount::zero(credit.amount.currency());
         let given_back = sitting.refunded(&key.tenant, &reversed.charge.transaction_id).unwrap_or(nothing);
-        credit.settle_without_money(reversed.forgiven(given_back).ok_or(IMPOSSIBLE)?)?;
+        let forgiven = credit.settle_without_money(reversed.forgivable(given_back).ok_or(IMPOSSIBLE)?)?;
+        credit.forgiven = credit.forgiven.plus(forgiven).ok_or(IMPOSSIBLE)?;
+        reversed.forgiven = reversed.forgiven.plus(forgiven).ok_or(IMPOSSIBLE)?;
         sitting.put_reversed(&key.tenant, reversed);
     }
     // Newest first: what was used last has made a price fall. What ends a subscription's charge is told by its payment.
@@ -145,9 +145,13 @@ fn give(
         alike && charge.source == Source::Usage && credit.source == Source::Usage
     };
     let alike: Vec<&mut Charge> = owed.iter_mut().rev().filter(is_alike).collect();
+    let before = credit.credited;
     for charge in alike {
         take_back(sitting, key, &mut credit, charge)?;
     }
+    let set_off = credit.credited.minus(before).ok_or(IMPOSSIBLE)?;
+    credit.set_off = credit.set_off.plus(set_off).ok_or(IMPOSSIBLE)?;
+    given(sitting, key, &credit, set_off)?;
     let rest = credit.outstanding().and_then(Amount::negated).ok_or(IMPOSSIBLE)?;
     let (time, transaction_id) = if rest.is_zero() {
         (sitting.now, String::new())
@@ -160,22 +164,25 @@ fn give(
             return Ok(());
         }
         let posted = sitting.post(key, credit.posting(Kind::Credit, Legs::given_back(rest)))?;
+        given(sitting, key, &credit, rest)?;
         (posted.time, posted.transaction_id)
     };
-    if let Some(reversed_id) = &reversed_id
-        && let Some(mut reversed) = sitting.take_reversed(&key.tenant, reversed_id)
-    {
-        reversed.credited = reversed.credited.plus(credit.credited).ok_or(IMPOSSIBLE)?;
-        reversed.given = reversed.given.plus(rest).ok_or(IMPOSSIBLE)?;
-        let paid_by = &reversed.charge.transaction_id;
-        if !paid_by.is_empty() {
-            let before = sitting.refunded(&key.tenant, paid_by).unwrap_or(Amount::zero(rest.currency()));
-            sitting.set_refunded(&key.tenant, paid_by, before.plus(rest).ok_or(IMPOSSIBLE)?);
-        }
-        sitting.put_reversed(&key.tenant, reversed);
-    }
     credit.end(ChargeState::Paid, time, transaction_id);
     sitting.set_charge(&key.tenant, &credit);
+    Ok(())
+}
+
+/// Notes that so much was given for a charge that was taken back, as money or otherwise.
+fn given(sitting: &mut Sitting, key: &WalletKey, credit: &Charge, amount: Amount) -> Result<(), StoreError> {
+    let reversed = credit.reversed_id.as_ref().and_then(|id| sitting.take_reversed(&key.tenant, id));
+    let Some(mut reversed) = reversed else { return Ok(()) };
+    reversed.given = reversed.given.plus(amount).ok_or(IMPOSSIBLE)?;
+    let paid_by = &reversed.charge.transaction_id;
+    if !paid_by.is_empty() {
+        let before = sitting.refunded(&key.tenant, paid_by).unwrap_or(Amount::zero(amount.currency()));
+        sitting.set_refunded(&key.tenant, paid_by, before.plus(amount).ok_or(IMPOSSIBLE)?);
+    }
+    sitting.put_reversed(&key.tenant, reversed);
     Ok(())
 }
 

@@ -23,6 +23,8 @@ struct ChargeRow {
     currency: String,
     amount: i64,
     credited_amount: i64,
+    set_off_amount: i64,
+    forgiven_amount: i64,
     source: Source,
     event_id: String,
     ordinal: i64,
@@ -40,8 +42,8 @@ struct ChargeRow {
 }
 
 const COLUMNS: &str =
-    "c.tenant_id, c.charge_id, c.user_id, c.currency, c.amount, c.credited_amount, c.source, c.event_id,
-    c.ordinal, c.subscription_id, c.organization_id, c.product_id, c.plan_id, c.reversed_id, c.state, c.tried,
+    "c.tenant_id, c.charge_id, c.user_id, c.currency, c.amount, c.credited_amount, c.set_off_amount,
+    c.forgiven_amount, c.source, c.event_id, c.ordinal, c.subscription_id, c.organization_id, c.product_id, c.plan_id, c.reversed_id, c.state, c.tried,
     c.create_time, c.end_time, c.void_reason, c.transaction_id";
 
 impl TryFrom<ChargeRow> for Charge {
@@ -56,6 +58,8 @@ impl TryFrom<ChargeRow> for Charge {
             user_id: row.user_id,
             amount: Amount::from_minor(currency, row.amount),
             credited: Amount::from_minor(currency, row.credited_amount),
+            set_off: Amount::from_minor(currency, row.set_off_amount),
+            forgiven: Amount::from_minor(currency, row.forgiven_amount),
             source: row.source,
             event_id: row.event_id,
             ordinal: row.ordinal,
@@ -142,6 +146,9 @@ pub(crate) async fn owed(
     Ok(owed)
 }
 
+/// What a charge `o` below zero gave: in money once that was done, and as less of what else is owed.
+const GIVEN: &str = "o.set_off_amount + case when o.state = 'PAID' then -(o.amount + o.credited_amount) else 0 end";
+
 /// These charges, each with what became of what took it back before.
 pub(crate) async fn reversed(
     transaction: &Transaction,
@@ -151,7 +158,7 @@ pub(crate) async fn reversed(
     struct Taken {
         #[sea_orm(nested)]
         charge: ChargeRow,
-        credited: i64,
+        forgiven: i64,
         given: i64,
     }
     let rows = charges.iter().map(|(tenant, charge_id)| [tenant.clone().into(), charge_id.clone().into()]);
@@ -159,12 +166,10 @@ pub(crate) async fn reversed(
     let mut values = Vec::new();
     let text = format!(
         "select {COLUMNS},
-                (select cast(coalesce(sum(o.credited_amount), 0) as bigint) from charges o
-                  where o.tenant_id = c.tenant_id and o.reversed_id <> '' and o.reversed_id = c.charge_id
-                    and o.state = 'PAID') as credited,
-                (select cast(coalesce(sum(-(o.amount + o.credited_amount)), 0) as bigint) from charges o
-                  where o.tenant_id = c.tenant_id and o.reversed_id <> '' and o.reversed_id = c.charge_id
-                    and o.state = 'PAID') as given
+                (select cast(coalesce(sum(o.forgiven_amount), 0) as bigint) from charges o
+                  where o.tenant_id = c.tenant_id and o.reversed_id <> '' and o.reversed_id = c.charge_id) as forgiven,
+                (select cast(coalesce(sum({GIVEN}), 0) as bigint) from charges o
+                  where o.tenant_id = c.tenant_id and o.reversed_id <> '' and o.reversed_id = c.charge_id) as given
            from {} join charges c on c.tenant_id = k.tenant_id and c.charge_id = k.charge_id",
         rows.bind(transaction, "k", &mut values)?
     );
@@ -173,25 +178,25 @@ pub(crate) async fn reversed(
         let tenant = row.charge.tenant_id.clone();
         let charge = Charge::try_from(row.charge)?;
         let amount = |minor| Amount::from_minor(charge.amount.currency(), minor);
-        let (credited, given) = (amount(row.credited), amount(row.given));
-        Ok(((tenant, charge.charge_id.clone()), Reversed { charge, credited, given }))
+        let (forgiven, given) = (amount(row.forgiven), amount(row.given));
+        Ok(((tenant, charge.charge_id.clone()), Reversed { charge, forgiven, given }))
     };
     rows.into_iter().map(taken).collect()
 }
 
-/// How much was given back, other than by refunds, of what each of these transactions took for a charge.
+/// How much was given back, other than by refunds, of what each of these transactions took for a charge: as money, or by
+/// owing less for something else.
 pub(crate) async fn given_back(
     transaction: &Transaction,
     transactions: &[(Tenant, String)],
 ) -> Result<Vec<(Tenant, String, Amount)>, StoreError> {
     let by_credits = |transactions: &str| {
         format!(
-            "select k.tenant_id, k.transaction_id, t.currency, cast(sum(-(o.amount + o.credited_amount)) as bigint) as sum
+            "select k.tenant_id, k.transaction_id, t.currency, cast(sum({GIVEN}) as bigint) as sum
                from {transactions}
                join transactions t on t.tenant_id = k.tenant_id and t.transaction_id = k.transaction_id
                 and t.kind = 'CHARGE'
                join charges o on o.tenant_id = t.tenant_id and o.reversed_id <> '' and o.reversed_id = t.related_id
-                and o.state = 'PAID'
               group by k.tenant_id, k.transaction_id, t.currency"
         )
     };
@@ -271,10 +276,12 @@ pub(super) async fn insert(transaction: &Transaction, tenant: &Tenant, charges: 
     Ok(())
 }
 
-const CHANGED: [(&str, Kind); 8] = [
+const CHANGED: [(&str, Kind); 10] = [
     ("tenant_id", Kind::Text),
     ("charge_id", Kind::Text),
     ("credited_amount", Kind::Number),
+    ("set_off_amount", Kind::Number),
+    ("forgiven_amount", Kind::Number),
     ("state", Kind::Text),
     ("tried", Kind::Number),
     // -1 stands for none
@@ -286,11 +293,13 @@ const CHANGED: [(&str, Kind); 8] = [
 /// Adds to what is written open charges as they are now. Their wallets must be locked; a charge that is not open any more
 /// is a conflict.
 pub(crate) fn update(writes: &mut Writes, charges: &BTreeMap<(Tenant, Slug), Charge>) -> Result<(), StoreError> {
-    let row = |((tenant, charge_id), charge): (&(Tenant, Slug), &Charge)| -> [Value; 8] {
+    let row = |((tenant, charge_id), charge): (&(Tenant, Slug), &Charge)| -> [Value; 10] {
         [
             tenant.clone().into(),
             charge_id.clone().into(),
             charge.credited.minor().into(),
+            charge.set_off.minor().into(),
+            charge.forgiven.minor().into(),
             charge.state.into(),
             i64::from(charge.tried).into(),
             charge.end_time.map_or(-1, Time::micros).into(),
@@ -301,9 +310,9 @@ pub(crate) fn update(writes: &mut Writes, charges: &BTreeMap<(Tenant, Slug), Cha
     let short = StoreError::Conflict(DbErr::Custom("a charge is not open any more".to_owned()));
     writes.add(Rows::new(CHANGED, charges.iter().map(row)), short, |_, rows| {
         format!(
-            "update charges set credited_amount = k.credited_amount, state = k.state, tried = k.tried,
-                                end_time = nullif(k.end_time, -1), void_reason = k.void_reason,
-                                transaction_id = k.transaction_id
+            "update charges set credited_amount = k.credited_amount, set_off_amount = k.set_off_amount,
+                                forgiven_amount = k.forgiven_amount, state = k.state, tried = k.tried, end_time = nullif(k.end_time, -1),
+                                void_reason = k.void_reason, transaction_id = k.transaction_id
                from {rows}
               where charges.tenant_id = k.tenant_id and charges.charge_id = k.charge_id and charges.state = 'OPEN'"
         )

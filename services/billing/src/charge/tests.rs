@@ -8,6 +8,7 @@ use money::Currency;
 use super::{settle::AT_ONCE, *};
 use crate::{
     book::{Order, Sitting, Upkeep},
+    deduction::Deduct,
     ledger::Wallet,
     migrations,
     refund::{Refund, Taken, What},
@@ -29,6 +30,8 @@ fn charge(text: &str) -> Charge {
         user_id: UserId::parse("ada").unwrap(),
         amount,
         credited: usdc(0),
+        set_off: usdc(0),
+        forgiven: usdc(0),
         source: Source::Usage,
         event_id: format!("evt_{number}"),
         ordinal: 0,
@@ -149,17 +152,32 @@ impl Quiet {
                 return round;
             }
             for wallet in wallets {
-                self.books
-                    .keep_up(&self.context, Upkeep::Settle(wallet))
-                    .await
-                    .unwrap()
-                    .answer()
-                    .await
-                    .unwrap()
-                    .unwrap();
+                self.ask_one(wallet).await;
             }
         }
         panic!("there is no end to it");
+    }
+
+    async fn ask_one(&self, wallet: WalletKey) {
+        let asked = self.books.keep_up(&self.context, Upkeep::Settle(wallet)).await.unwrap();
+        asked.answer().await.unwrap().unwrap();
+    }
+
+    fn key(&self, user: &str) -> WalletKey {
+        let user_id = UserId::parse(user).unwrap();
+        WalletKey { tenant: self.context.tenant.clone(), user_id, currency: Currency::USDC }
+    }
+
+    async fn deduct(&self, id: &str, amount: i64) {
+        let deduct = Deduct {
+            request_id: RequestId::parse(id).unwrap(),
+            user_id: UserId::parse("ada").unwrap(),
+            amount: usdc(amount),
+            api_id: None,
+            endpoint_id: None,
+            api_key_id: None,
+        };
+        self.books.carry_out(&self.context, Order::Deduct(deduct), false).await.unwrap();
     }
 
     async fn find(&self, number: &str) -> Charge {
@@ -168,12 +186,7 @@ impl Quiet {
     }
 
     async fn wallet(&self, user: &str) -> Wallet {
-        let key = WalletKey {
-            tenant: self.context.tenant.clone(),
-            user_id: UserId::parse(user).unwrap(),
-            currency: Currency::USDC,
-        };
-        crate::ledger::find_wallet(self.books.store.reader(), &key).await.unwrap().unwrap()
+        crate::ledger::find_wallet(self.books.store.reader(), &self.key(user)).await.unwrap().unwrap()
     }
 
     async fn void(&self, number: &str) {
@@ -226,6 +239,53 @@ async fn what_is_given_back_for_a_charge_is_never_more_than_it_took() {
         quiet.ask().await;
         assert_eq!(quiet.wallet("ada").await.balance, usdc(balance));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_off_is_given_back_too() {
+    let quiet = Quiet::new().await;
+    quiet.pay("fund", "ada", 20).await;
+    quiet.owe(&["1: 20 for maps", "2: 15 for maps"].map(charge)).await;
+    quiet.ask().await;
+    // Taken back where nothing is left in the wallet: less is owed of what else was used.
+    quiet.owe(&["3: -10 of 1 for maps"].map(charge)).await;
+    quiet.ask().await;
+    assert_eq!((quiet.wallet("ada").await.balance, quiet.find("2").await.credited), (usdc(0), usdc(10)));
+    assert!(quiet.refund("1", 11).await.is_err(), "10 of it were given back, by owing less");
+    quiet.refund("1", 4).await.unwrap();
+    // Of the next 10, 4 were refunded and 5 are still owed of the second: 1 is given.
+    quiet.owe(&["4: -10 of 1 for maps"].map(charge)).await;
+    quiet.ask().await;
+    let credit = quiet.find("4").await;
+    assert_eq!((credit.credited, credit.forgiven, credit.set_off), (usdc(9), usdc(4), usdc(5)));
+    assert_eq!(quiet.wallet("ada").await.balance, usdc(5));
+    assert!(quiet.refund("1", 1).await.is_err(), "all of it was given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_no_giving_back_counts_once_though_the_rest_has_to_wait_for_room() {
+    let quiet = Quiet::new().await;
+    quiet.pay("fund", "ada", 20).await;
+    quiet.owe(&["1: 20"].map(charge)).await;
+    quiet.ask().await;
+    quiet.refund("1", 4).await.unwrap();
+    let much = i64::MAX - 10;
+    quiet.pay("much", "ada", much).await;
+    quiet.owe(&["2: -20 of 1"].map(charge)).await;
+    quiet.ask().await;
+    let waits = quiet.find("2").await;
+    assert_eq!(
+        (waits.state, waits.forgiven, quiet.wallet("ada").await.balance),
+        (ChargeState::Open, usdc(4), usdc(much + 4))
+    );
+    quiet.deduct("less", much).await;
+    quiet.ask_one(quiet.key("ada")).await;
+    let credit = quiet.find("2").await;
+    assert_eq!(
+        (credit.state, credit.forgiven, quiet.wallet("ada").await.balance),
+        (ChargeState::Paid, usdc(4), usdc(20))
+    );
+    assert!(quiet.refund("1", 1).await.is_err(), "all of it was given back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
