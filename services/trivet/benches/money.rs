@@ -239,13 +239,13 @@ async fn verified(database: &str, running: &Running, size: &Size) {
     while count().await < size.verified {
         in_parallel(size.streams, size.time, async |end| stream(address, end, size.wallets).await).await;
     }
-    let memory = resident();
+    let memory = own_memory();
     let mut verify = async || {
         let began = Instant::now();
         let mut said = ledger.verify_ledger(VerifyLedgerRequest::default()).await.unwrap().into_inner();
         let (mut most, mut verdict) = (0, LedgerVerdict::default());
         while let Some(message) = said.message().await.unwrap() {
-            most = most.max(resident());
+            most = most.max(own_memory());
             if let Some(Event::Verdict(now)) = message.event {
                 verdict = now;
             }
@@ -409,8 +409,9 @@ async fn told(store: &Store) {
     }
 }
 
-/// Bytes of memory that this process has.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4_096
+/// Bytes of memory that this process has of its own; what it sees of files is the kernel's to keep or drop.
+fn own_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    anonymous.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1_024
 }

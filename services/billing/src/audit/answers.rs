@@ -1,4 +1,4 @@
-//! Whether every request was answered with what it did: looked at beside the chains, in the order in which changes were
+//! Whether every request was answered with what it did, and did what it was answered with: looked at beside the chains, in the order in which changes were
 //! made. In the order of wallets each change would lie on another page of the disk, and its request on two more.
 
 use mesh::StoreError;
@@ -7,7 +7,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Audits,
-    table::{self, Unanswered, Whose},
+    table::{self, Forgotten, Unanswered, Whose},
 };
 
 /// Changes that are looked at with one statement.
@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub(super) unanswered: Vec<Unanswered>,
     /// How many more there are.
     pub(super) more: i64,
+    /// The first requests that were carried out, and of which there is no transaction.
+    pub(super) forgotten: Vec<Forgotten>,
 }
 
 impl Answers {
@@ -55,9 +57,14 @@ async fn look(audits: Audits, whose: Whose, limit: usize, end: CancellationToken
             }
         }
         match last {
-            Some(last) => after = last,
-            None => break,
+            // An id that is damaged is behind all others, and may be read again and again; its chain names it.
+            Some(last) if last > after => after = last,
+            _ => break,
         }
+    }
+    if !end.is_cancelled() {
+        let (forgotten, more) = table::forgotten(audits.books.store.reader(), &whose, limit).await?;
+        (found.forgotten, found.more) = (forgotten, found.more.saturating_add(more));
     }
     Ok(found)
 }

@@ -17,9 +17,12 @@ use trivet_proto::billing::v1::{
 use super::{
     Audits, Kind, Said,
     export::Export,
-    table::{self, BalanceRow, HIGH, Place, Whose},
+    table::{self, BalanceRow, Place, Whose},
 };
-use crate::{ledger::Change, wallet::transaction_message};
+use crate::{
+    ledger::{self, Change},
+    wallet::transaction_message,
+};
 
 /// When to try again where too many verify.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -76,7 +79,7 @@ impl LedgerService for Rpc {
         let (context, asked) = open(request)?;
         let user_id = user_id(&asked.user_id)?;
         let listing = self.tokens.listing("ExportLedger", &context.tenant, &user_id)?;
-        let after: Option<Place> = listing.open(&asked.resume_token)?;
+        let after: Option<Place> = listing.open_field("resume_token", &asked.resume_token)?;
         let whose = Whose { tenant: context.tenant.clone(), user_id };
         let export = Export::new(self.audits.books.store.clone(), whose, after.unwrap_or_default());
         let exported = stream::try_unfold((export, listing), async |(mut export, listing)| {
@@ -98,11 +101,8 @@ fn user_id(asked: &str) -> Result<Option<UserId>, Refusal> {
 
 fn trial_balance(row: &BalanceRow) -> Result<TrialBalance, StoreError> {
     const TOO_MUCH: StoreError = StoreError::Impossible("the ledger holds more than can be added up");
-    let currency = crate::ledger::currency(&row.currency)?;
-    let total = |high: i64, low: i64| {
-        let high = i128::from(high).checked_mul(HIGH)?;
-        Some(Total::from_minor(currency, high.checked_add(i128::from(low))?))
-    };
+    let currency = ledger::currency(&row.currency)?;
+    let total = |high: i64, low: i64| ledger::total(currency, high, low);
     let accounts = [
         (LedgerAccount::Wallets, total(row.wallet_high, row.wallet_low)),
         (LedgerAccount::Held, total(row.held_high, row.held_low)),

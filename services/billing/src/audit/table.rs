@@ -1,4 +1,6 @@
-//! What the audit reads: rows as they are, whatever they hold.
+//! What the audit reads.
+
+mod rows;
 
 use mesh::{
     StoreError, Tenant, UserId,
@@ -7,78 +9,12 @@ use mesh::{
 use sea_orm::{ConnectionTrait, Value};
 
 use super::{Finding, Kind, Verdict};
-use crate::ledger::chain::Kept;
-
-/// A wallet, as it is.
-#[derive(Clone, Debug, Row)]
-pub(super) struct WalletRow {
-    pub(super) user_id: String,
-    pub(super) currency: String,
-    pub(super) balance: i64,
-    pub(super) held: i64,
-    pub(super) version: i64,
-    pub(super) fault: String,
-    pub(super) hash: Vec<u8>,
-}
-
-/// A change, as it is.
-#[derive(Clone, Debug, Row)]
-pub(super) struct ChangeRow {
-    pub(super) transaction_id: String,
-    pub(super) kind: String,
-    pub(super) request_id: String,
-    pub(super) user_id: String,
-    pub(super) currency: String,
-    pub(super) wallet: i64,
-    pub(super) held: i64,
-    pub(super) revenue: i64,
-    pub(super) payments: i64,
-    pub(super) wallet_version: i64,
-    pub(super) balance_after: i64,
-    pub(super) available_after: i64,
-    pub(super) related_id: String,
-    pub(super) api_id: String,
-    pub(super) endpoint_id: String,
-    pub(super) api_key_id: String,
-    pub(super) details: String,
-    pub(super) create_time: i64,
-    pub(super) hash: Vec<u8>,
-    /// Whether the request was answered with this transaction.
-    pub(super) answered: i64,
-}
-
-impl ChangeRow {
-    /// What of it was hashed.
-    pub(super) fn kept(&self) -> Kept<'_> {
-        Kept {
-            texts: [
-                &self.transaction_id,
-                &self.kind,
-                &self.request_id,
-                &self.user_id,
-                &self.currency,
-                &self.related_id,
-                &self.api_id,
-                &self.endpoint_id,
-                &self.api_key_id,
-                &self.details,
-            ],
-            numbers: [
-                self.wallet,
-                self.held,
-                self.revenue,
-                self.payments,
-                self.wallet_version,
-                self.balance_after,
-                self.available_after,
-                self.create_time,
-            ],
-        }
-    }
-}
+use crate::ledger;
+use rows::lenient;
+pub(super) use rows::{ChangeRow, WalletRow};
 
 /// Where in the ledger: a wallet, or one of its changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(super) struct Place {
     pub(super) user_id: String,
     pub(super) currency: String,
@@ -177,12 +113,33 @@ fn answered(connection: &impl ConnectionTrait, change: &str) -> String {
 }
 
 /// A change whose request was not answered with it.
-#[derive(Debug, Row)]
+#[derive(Debug)]
 pub(super) struct Unanswered {
     pub(super) transaction_id: String,
     pub(super) request_id: String,
     pub(super) user_id: String,
     pub(super) currency: String,
+}
+
+lenient! {
+    Unanswered { transaction_id: text, request_id: text, user_id: text, currency: text }
+}
+
+/// A request that was carried out, and of which there is no transaction.
+#[derive(Debug)]
+pub(super) struct Forgotten {
+    pub(super) request_id: String,
+    pub(super) outcome: String,
+    all: i64,
+}
+
+lenient! {
+    Forgotten { request_id: text, outcome: text, all: value }
+}
+
+/// How many there are beyond those that were read.
+fn more(all: Option<i64>, read: usize) -> i64 {
+    all.unwrap_or(0).saturating_sub(i64::try_from(read).unwrap_or(i64::MAX)).max(0)
 }
 
 /// Of up to `limit` changes after this one, in the order of their ids: the last, `None` where there is none, and those whose
@@ -218,6 +175,35 @@ pub(super) async fn unanswered(
     Ok((last, unanswered.into_iter().map(|row| row.change).collect()))
 }
 
+/// Up to `limit` requests that were carried out and of which there is no transaction, with their answers, and how many more
+/// there are; looked for where there are not as many of the ones as of the others at one moment.
+pub(super) async fn forgotten(
+    connection: &impl ConnectionTrait,
+    whose: &Whose,
+    limit: usize,
+) -> Result<(Vec<Forgotten>, i64), StoreError> {
+    let mut values = Vec::new();
+    let text = format!(
+        "select (select count(*) from requests r where {} and r.state = 'APPLIED')
+              - (select count(*) from transactions t where {} and t.request_id <> '')",
+        whose.condition("r", &mut values),
+        whose.condition("t", &mut values),
+    );
+    if mesh::store::count(connection, &text, values).await? == 0 {
+        return Ok((Vec::new(), 0));
+    }
+    let mut values = Vec::new();
+    let text = format!(
+        r#"select r.request_id, r.outcome, count(*) over () as "all"
+           from requests r left join transactions t on t.tenant_id = r.tenant_id and t.request_id = r.request_id
+          where {} and r.state = 'APPLIED' and t.request_id is null limit {limit}"#,
+        whose.condition("r", &mut values),
+    );
+    let rows = Forgotten::find_by_statement(sql(connection, &text, values)).all(connection).await?;
+    let more = more(rows.first().map(|row| row.all), rows.len());
+    Ok((rows, more))
+}
+
 /// The version that a wallet has by now; `None` where there is no such wallet.
 pub(super) async fn version(
     connection: &impl ConnectionTrait,
@@ -234,78 +220,99 @@ pub(super) async fn version(
     Ok(found.map(|found| found.version))
 }
 
-#[derive(Row)]
 struct FoundRow {
     user_id: String,
     currency: String,
     transaction_id: String,
     told: String,
+    /// How many such there are.
+    all: i64,
 }
 
-/// What is wrong with holds and charges, each look in one statement and so at one moment. No more than `limit` of each.
+lenient! {
+    FoundRow { user_id: text, currency: text, transaction_id: text, told: text, all: value }
+}
+
+/// Looks at what cannot be replayed: the kind of what they find, the question, and what the rows that it is about are called.
+const LOOKS: [(Kind, &str, &str); 6] = [
+    (
+        Kind::Hold,
+        "select w.user_id, w.currency, '' as transaction_id,
+                'the wallet holds ' || w.held || ' minor units, its open holds ' || coalesce(sum(h.amount), 0) as told
+           from wallets w left join holds h on h.tenant_id = w.tenant_id and h.user_id = w.user_id
+            and h.currency = w.currency and h.state = 'OPEN'
+          where {whose} group by w.tenant_id, w.user_id, w.currency, w.held having w.held <> coalesce(sum(h.amount), 0)",
+        "w",
+    ),
+    (
+        Kind::Hold,
+        "select t.user_id, t.currency, t.transaction_id,
+                'hold ' || t.related_id || ' does not agree with it' as told
+           from transactions t left join holds h on h.tenant_id = t.tenant_id and h.hold_id = t.related_id
+          where {whose} and t.kind in ('HOLD', 'CAPTURE', 'RELEASE')
+            and (h.hold_id is null or h.user_id <> t.user_id or h.currency <> t.currency or h.amount <> abs(t.held)
+                 or (t.kind = 'CAPTURE' and (h.state <> 'CAPTURED' or h.captured_amount <> t.revenue))
+                 or (t.kind = 'RELEASE' and h.state not in ('RELEASED', 'EXPIRED')))",
+        "t",
+    ),
+    (
+        Kind::Charge,
+        "select w.user_id, w.currency, '' as transaction_id,
+                'the wallet knows of ' || w.open_charges || ' open charges, there are ' || count(c.charge_id) as told
+           from wallets w left join charges c on c.tenant_id = w.tenant_id and c.user_id = w.user_id
+            and c.currency = w.currency and c.state = 'OPEN' and c.tried = 1 and c.amount > 0
+          where {whose} group by w.tenant_id, w.user_id, w.currency, w.open_charges
+         having (w.open_charges > 0) <> (count(c.charge_id) > 0)",
+        "w",
+    ),
+    (
+        Kind::Charge,
+        "select c.user_id, c.currency, c.transaction_id,
+                'charge ' || c.charge_id || ' of ' || c.amount || ' minor units does not agree with what paid it' as told
+           from charges c left join transactions t on t.tenant_id = c.tenant_id
+            and t.transaction_id = c.transaction_id
+          where {whose} and c.state = 'PAID' and c.transaction_id <> ''
+            and (t.transaction_id is null or t.related_id <> c.charge_id or t.user_id <> c.user_id
+                 or t.currency <> c.currency
+                 or t.revenue <> case when c.amount > 0 then c.amount - c.credited_amount
+                                      else c.amount + c.credited_amount end)",
+        "c",
+    ),
+    (
+        Kind::Charge,
+        "select c.user_id, c.currency, c.transaction_id,
+                'charge ' || c.charge_id || ' is of ' || c.amount || ' minor units, its usage of '
+                    || sum(u.amount) as told
+           from charges c join charged_usages u on u.tenant_id = c.tenant_id and u.charge_id = c.charge_id
+          where {whose} group by c.tenant_id, c.charge_id, c.user_id, c.currency, c.transaction_id, c.amount
+         having c.amount <> sum(u.amount)",
+        "c",
+    ),
+    (
+        Kind::Charge,
+        "select t.user_id, t.currency, t.transaction_id,
+                'no charge was paid by it' as told
+           from transactions t left join charges c on c.tenant_id = t.tenant_id and c.charge_id = t.related_id
+            and c.transaction_id = t.transaction_id
+          where {whose} and t.kind in ('CHARGE', 'CREDIT') and c.charge_id is null",
+        "t",
+    ),
+];
+
+/// What is wrong with holds and charges, each look in one statement and so at one moment: up to `limit` of each, and how many
+/// more there are.
 pub(super) async fn disagreements(
     connection: &impl ConnectionTrait,
     whose: &Whose,
     limit: usize,
-) -> Result<Vec<Finding>, StoreError> {
-    let looks = [
-        (
-            Kind::Hold,
-            "select w.user_id, w.currency, '' as transaction_id,
-                    'the wallet holds ' || w.held || ' minor units, its open holds ' || coalesce(sum(h.amount), 0) as told
-               from wallets w left join holds h on h.tenant_id = w.tenant_id and h.user_id = w.user_id
-                and h.currency = w.currency and h.state = 'OPEN'
-              where {whose} group by w.tenant_id, w.user_id, w.currency, w.held having w.held <> coalesce(sum(h.amount), 0)",
-            "w",
-        ),
-        (
-            Kind::Charge,
-            "select w.user_id, w.currency, '' as transaction_id,
-                    'the wallet knows of ' || w.open_charges || ' open charges, there are ' || count(c.charge_id) as told
-               from wallets w left join charges c on c.tenant_id = w.tenant_id and c.user_id = w.user_id
-                and c.currency = w.currency and c.state = 'OPEN' and c.tried = 1 and c.amount > 0
-              where {whose} group by w.tenant_id, w.user_id, w.currency, w.open_charges
-             having (w.open_charges > 0) <> (count(c.charge_id) > 0)",
-            "w",
-        ),
-        (
-            Kind::Charge,
-            "select c.user_id, c.currency, c.transaction_id,
-                    'charge ' || c.charge_id || ' of ' || c.amount || ' minor units does not agree with what paid it' as told
-               from charges c left join transactions t on t.tenant_id = c.tenant_id
-                and t.transaction_id = c.transaction_id
-              where {whose} and c.state = 'PAID' and c.transaction_id <> ''
-                and (t.transaction_id is null or t.related_id <> c.charge_id or t.user_id <> c.user_id
-                     or t.currency <> c.currency
-                     or t.revenue <> case when c.amount > 0 then c.amount - c.credited_amount
-                                          else c.amount + c.credited_amount end)",
-            "c",
-        ),
-        (
-            Kind::Charge,
-            "select c.user_id, c.currency, c.transaction_id,
-                    'charge ' || c.charge_id || ' is of ' || c.amount || ' minor units, its usage of '
-                        || sum(u.amount) as told
-               from charges c join charged_usages u on u.tenant_id = c.tenant_id and u.charge_id = c.charge_id
-              where {whose} group by c.tenant_id, c.charge_id, c.user_id, c.currency, c.transaction_id, c.amount
-             having c.amount <> sum(u.amount)",
-            "c",
-        ),
-        (
-            Kind::Charge,
-            "select t.user_id, t.currency, t.transaction_id,
-                    'no charge was paid by it' as told
-               from transactions t left join charges c on c.tenant_id = t.tenant_id and c.charge_id = t.related_id
-                and c.transaction_id = t.transaction_id
-              where {whose} and t.kind in ('CHARGE', 'CREDIT') and c.charge_id is null",
-            "t",
-        ),
-    ];
-    let mut findings = Vec::new();
-    for (kind, look, alias) in looks {
+) -> Result<(Vec<Finding>, i64), StoreError> {
+    let (mut findings, mut beyond) = (Vec::new(), 0_i64);
+    for (kind, look, alias) in LOOKS {
         let mut values = Vec::new();
-        let text = format!("{} limit {limit}", look.replace("{whose}", &whose.condition(alias, &mut values)));
+        let look = look.replace("{whose}", &whose.condition(alias, &mut values));
+        let text = format!(r#"select f.*, count(*) over () as "all" from ({look}) f limit {limit}"#);
         let rows = FoundRow::find_by_statement(sql(connection, &text, values)).all(connection).await?;
+        beyond = beyond.saturating_add(more(rows.first().map(|row| row.all), rows.len()));
         findings.extend(rows.into_iter().map(|row| Finding {
             kind,
             user_id: row.user_id,
@@ -314,11 +321,10 @@ pub(super) async fn disagreements(
             message: row.told,
         }));
     }
-    Ok(findings)
+    Ok((findings, beyond))
 }
 
-/// What the accounts of the ledger hold in one currency, each as thousand millions of minor units and the rest, for no
-/// sum of them leaves 64 bits then.
+/// What the accounts of the ledger hold in one currency, each in two parts.
 #[derive(Row)]
 pub(super) struct BalanceRow {
     pub(super) currency: String,
@@ -333,20 +339,12 @@ pub(super) struct BalanceRow {
     pub(super) payments_low: i64,
 }
 
-/// How many minor units a high part counts.
-pub(super) const HIGH: i128 = 1_000_000_000;
-
 /// The trial balance, by currency.
 pub(super) async fn trial_balance(
     connection: &impl ConnectionTrait,
     tenant: &Tenant,
 ) -> Result<Vec<BalanceRow>, StoreError> {
-    let parts = ["wallet", "held", "revenue", "payments"].map(|account| {
-        format!(
-            "cast(sum({account} / {HIGH}) as bigint) as {account}_high,
-             cast(sum({account} % {HIGH}) as bigint) as {account}_low"
-        )
-    });
+    let parts = ["wallet", "held", "revenue", "payments"].map(ledger::summed);
     let text = format!(
         "select currency, count(*) as transactions, {} from transactions where tenant_id = $1
           group by currency order by currency",

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use mesh::{StoreError, Tenant, Time, UserId, chain};
+use mesh::{StoreError, Tenant, Time, UserId, chain, claim::Decision};
 use money::Currency;
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 use tracing::{error, info};
@@ -15,7 +15,10 @@ use super::{
     answers::Answers,
     table::{self, ChangeRow, Place, WalletRow, Whose},
 };
-use crate::ledger::{WalletKey, chain as hashes};
+use crate::{
+    book::{Posted, Refused},
+    ledger::{WalletKey, chain as hashes},
+};
 
 /// Wallets whose ends are read at once, and changes.
 const WALLETS: usize = 1_000;
@@ -24,6 +27,9 @@ const CHANGES: usize = 5_000;
 const TOLD: i64 = 1_000;
 /// How much time there is for a piece of writing.
 pub(super) const BUDGET: Duration = Duration::from_secs(10);
+
+/// A key that is damaged so that it is not in its place: whatever comes after it would be read again and again.
+const OUT_OF_ORDER: StoreError = StoreError::Impossible("the keys of the ledger are in no order");
 
 /// A verification under way.
 pub(super) struct Verification {
@@ -124,6 +130,11 @@ impl Verification {
             .last()
             .filter(|_| wallets.len() == WALLETS)
             .map(|wallet| (wallet.user_id.clone(), wallet.currency.clone()));
+        let is_further =
+            |(user_id, currency): &(String, String)| (user_id, currency) > (&after.user_id, &after.currency);
+        if !last.as_ref().is_none_or(is_further) {
+            return Err(OUT_OF_ORDER);
+        }
         // The versions of a wallet that ends the page before: all of them were seen.
         let after = Place { version: i64::MAX, ..after };
         let next = self.read(after.clone(), last.clone());
@@ -144,11 +155,17 @@ impl Verification {
         let changes = (&mut page.next).await.map_err(StoreError::Panicked)??;
         let more = changes.len() == CHANGES;
         if let Some(change) = changes.last() {
-            page.after = Place {
-                user_id: change.user_id.clone(),
-                currency: change.currency.clone(),
-                version: change.wallet_version,
-            };
+            let before = std::mem::replace(
+                &mut page.after,
+                Place {
+                    user_id: change.user_id.clone(),
+                    currency: change.currency.clone(),
+                    version: change.wallet_version,
+                },
+            );
+            if page.after <= before {
+                return Err(OUT_OF_ORDER);
+            }
         }
         if more {
             page.next = self.read(page.after.clone(), page.last.clone());
@@ -285,9 +302,20 @@ impl Verification {
                 self.find(Kind::Request, (&change.user_id, &change.currency), &change.transaction_id, message);
             }
             self.findings = self.findings.saturating_add(found.more);
+            for request in found.forgotten {
+                // Whose wallet it was stood in the transaction.
+                let answer: Option<Decision<Posted, Refused>> = serde_json::from_str(&request.outcome).ok();
+                let transaction_id = answer.and_then(Result::ok).map(|posted| posted.transaction_id);
+                let message = format!("request {} was answered with it, and it is not there", request.request_id);
+                let (user_id, currency, transaction_id) =
+                    (String::new(), String::new(), transaction_id.unwrap_or_default());
+                self.say(Finding { kind: Kind::Request, user_id, currency, transaction_id, message });
+            }
         }
         let limit = usize::try_from(TOLD).unwrap_or(usize::MAX);
-        for finding in table::disagreements(self.audits.books.store.reader(), &self.whose, limit).await? {
+        let (findings, more) = table::disagreements(self.audits.books.store.reader(), &self.whose, limit).await?;
+        self.findings = self.findings.saturating_add(more);
+        for finding in findings {
             match finding.kind {
                 // What a wallet holds is part of what it has; what is owed is not.
                 Kind::Hold => {
