@@ -4,7 +4,7 @@ mod read;
 mod stream;
 mod write;
 
-use mesh::{Answers, BATCH_BYTES, Context, Parts, Refusal, StoreError, Streams, TokenKey, open, page};
+use mesh::{Answers, BATCH_BYTES, Context, Parts, Reason, Refusal, StoreError, Streams, TokenKey, open, page};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use trivet_proto::billing::v1::{
@@ -213,7 +213,14 @@ impl Rpc {
                         decided = true;
                         result
                     }
-                    Err(refusal) => refused_one(failed.insert(refusal), false),
+                    Err(refusal) => {
+                        let result = refused_one(&refusal, false);
+                        // Where one of them may have happened, that is what is said of all.
+                        if failed.as_ref().is_none_or(|failed: &Refusal| failed.reason() != Reason::OutcomeUnknown) {
+                            failed = Some(refusal);
+                        }
+                        result
+                    }
                 },
                 Err(refusal) => refused_one(&refusal, false),
             });
