@@ -89,9 +89,7 @@ impl Consumer {
         let mut seen = HashSet::new();
         let events = events.iter().filter(concerns).filter(|event| seen.insert(event.event_id.as_str()));
         let events: Vec<CloudEvent> = events.cloned().collect();
-        let is_alone = |event: &CloudEvent| self.0.handlers.is_alone(&event.kind);
-        let batches = events.chunk_by(|event, next| !is_alone(event) && !is_alone(next));
-        for batch in batches.flat_map(|batch| batch.chunks(BATCH)) {
+        for batch in batches(&events, |event| self.0.handlers.is_alone(&event.kind)) {
             match self.receive_at_once(batch.to_vec()).await {
                 Ok(()) => {}
                 Err(error) if is_the_databases(&error) => return Err(error),
@@ -203,6 +201,12 @@ impl Consumer {
         // out what happened.
         self.0.store.unit(&context).claimed().run(input, work).await
     }
+}
+
+/// What is received in one transaction each, in order: an event that must be alone is.
+fn batches<E>(events: &[E], is_alone: impl Fn(&E) -> bool) -> impl Iterator<Item = &[E]> {
+    let together = events.chunk_by(move |event, next| !is_alone(event) && !is_alone(next));
+    together.flat_map(|events| events.chunks(BATCH))
 }
 
 /// Whether an error says something of the database alone, so that the same events are to come again. A row that stays
@@ -358,3 +362,6 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,9 +211,10 @@ async fn a_value_changed_in_any_column_of_a_row_is_named_and_its_wallet_gives_no
         let byte = if sqlite { "x'00'" } else { "'\\x00'::bytea" };
         let mut billing = BillingServiceClient::new(channel(house.process.addresses["billing"]));
         let odd = if sqlite { "cast(x'ff' as text)" } else { "'flipped'" };
-        let row = format!("where request_id in ('a2', 'flipped', {odd}) or transaction_id = 'flipped'");
+        let row = format!("where request_id in ('a2', 'flipped', {odd}) or transaction_id in ('flipped', {odd})");
         // SQLite keeps as a text what is none.
-        let of_sqlite: &[(&str, &str)] = &[("details", odd), ("request_id", odd), ("user_id", odd)];
+        let of_sqlite: &[(&str, &str)] =
+            &[("details", odd), ("request_id", odd), ("transaction_id", odd), ("user_id", odd)];
         let changes = [
             ("transaction_id", "'flipped'"),
             ("kind", "'CHARGE'"),

@@ -79,6 +79,8 @@ async fn whoever_was_deleted_has_no_wallet_that_gives_before_somebody_says_so_no
         house.is_quiet().await;
         let restore = RestoreAccountRequest { user_id: "ada".to_owned(), reason: String::new() };
         house.accounts().restore_account(restore).await.unwrap();
+        // Who unfreezes what is not there has said nothing.
+        assert_eq!(reason(&house.wallets().unfreeze_wallet(unfreeze("ada")).await.unwrap_err()), "WALLET_NOT_FOUND");
         assert_eq!(opened(house, "pay-1", "USDC").await, WalletState::Frozen);
         assert_eq!(reason(&house.billing().deduct(order("req-1", "ada", "1")).await.unwrap_err()), "WALLET_FROZEN");
         house.wallets().unfreeze_wallet(unfreeze("ada")).await.unwrap();
