@@ -162,7 +162,7 @@ async fn furnish(running: &Running) {
 }
 
 async fn get_product(address: SocketAddr, callers: usize, time: Duration) -> Row {
-    measure(address, callers, time, async |channel, _| {
+    measure(address, callers, time, |channel, _| async {
         let request = GetProductRequest { product_id: "chair".to_owned() };
         CatalogServiceClient::new(channel).get_product(request).await.map(drop)
     })
@@ -170,7 +170,7 @@ async fn get_product(address: SocketAddr, callers: usize, time: Duration) -> Row
 }
 
 async fn deduct(address: SocketAddr, callers: usize, time: Duration) -> Row {
-    measure(address, callers, time, async move |channel, number| {
+    measure(address, callers, time, move |channel, number| async move {
         let request = DeductRequest {
             request_id: format!("bench-{callers}-{number}"),
             user_id: format!("user-{}", number % USERS),
@@ -196,9 +196,10 @@ impl Row {
 }
 
 /// Calls as fast as `callers` can for `time`.
-async fn measure<F>(address: SocketAddr, callers: usize, time: Duration, call: F) -> Row
+async fn measure<C, F>(address: SocketAddr, callers: usize, time: Duration, call: C) -> Row
 where
-    F: AsyncFn(Channel, u64) -> Result<(), Status>,
+    C: Fn(Channel, u64) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<(), Status>> + Send,
 {
     Row { load: load::measure(address, callers, time, load::process_time, call).await, of_bare: 1.0 }
 }

@@ -26,32 +26,37 @@ pub(crate) struct Load {
     pub(crate) cpu_per_call: Option<Duration>,
 }
 
-/// Calls as fast as `callers` can for `time`, after a tenth of it to warm up. What `cpu` reads is what a call costs.
+/// Calls as fast as `callers` can for `time`, after a tenth of it to warm up. What `cpu` reads is what a call costs. Each caller
+/// is a task of its own: callers that shared one would take turns on one thread.
 #[allow(dead_code, reason = "each bench uses what it needs")]
-pub(crate) async fn measure<F>(
+pub(crate) async fn measure<C, F>(
     address: SocketAddr,
     callers: usize,
     time: Duration,
     cpu: fn() -> Option<Duration>,
-    call: F,
+    call: C,
 ) -> Load
 where
-    F: AsyncFn(Channel, u64) -> Result<(), Status>,
+    C: Fn(Channel, u64) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<(), Status>> + Send,
 {
     let channels: Vec<Channel> = (0..CONNECTIONS).map(|_| channel(address)).collect();
     let number = Arc::new(AtomicU64::new(0));
     let round = async |time: Duration| {
         let end = Instant::now() + time;
-        let one = async |caller: usize| {
-            let mut taken = Vec::new();
-            while Instant::now() < end {
-                let began = Instant::now();
-                call(channels[caller % CONNECTIONS].clone(), number.fetch_add(1, Ordering::Relaxed)).await.unwrap();
-                taken.push(began.elapsed());
-            }
-            taken
+        let one = |caller: usize| {
+            let (channel, number, call) = (channels[caller % CONNECTIONS].clone(), number.clone(), call.clone());
+            tokio::spawn(async move {
+                let mut taken = Vec::new();
+                while Instant::now() < end {
+                    let began = Instant::now();
+                    call(channel.clone(), number.fetch_add(1, Ordering::Relaxed)).await.unwrap();
+                    taken.push(began.elapsed());
+                }
+                taken
+            })
         };
-        futures_util::future::join_all((0..callers).map(one)).await.concat()
+        futures_util::future::try_join_all((0..callers).map(one)).await.unwrap().concat()
     };
     round(time / 10).await;
     let (began, before) = (Instant::now(), cpu());

@@ -54,6 +54,7 @@ struct Size {
     /// Streams, and callers of batches.
     streams: usize,
     batch: u64,
+    /// Transactions, each of two entries.
     verified: u64,
     rows: u64,
 }
@@ -75,7 +76,7 @@ async fn main() {
             callers: &CALLERS,
             streams: 8,
             batch: 1_000,
-            verified: 1_000_000,
+            verified: 500_000,
             rows: 10_000_000,
         }
     };
@@ -134,21 +135,27 @@ async fn one_by_one(database: &str, (config, store): (&Config, &Store), running:
             row(database, &format!("single statement, {shape}"), *callers, single, naive);
         }
         let deduct = async |amount: &'static str| {
-            measure(running.addresses["billing"], *callers, size.time, machine_time, async |channel, number| {
-                let request = DeductRequest {
-                    request_id: fresh(),
-                    user_id: shape.user(number),
-                    amount: amount.to_owned(),
-                    api_id: "chat".to_owned(),
-                    endpoint_id: "chat.completions".to_owned(),
-                    api_key_id: "key_1".to_owned(),
-                    ..DeductRequest::default()
-                };
-                match BillingServiceClient::new(channel).deduct(request).await {
-                    Err(status) if amount.is_empty() && status.code() == Code::InvalidArgument => Ok(()),
-                    answer => answer.map(drop),
-                }
-            })
+            measure(
+                running.addresses["billing"],
+                *callers,
+                size.time,
+                machine_time,
+                move |channel, number| async move {
+                    let request = DeductRequest {
+                        request_id: fresh(),
+                        user_id: shape.user(number),
+                        amount: amount.to_owned(),
+                        api_id: "chat".to_owned(),
+                        endpoint_id: "chat.completions".to_owned(),
+                        api_key_id: "key_1".to_owned(),
+                        ..DeductRequest::default()
+                    };
+                    match BillingServiceClient::new(channel).deduct(request).await {
+                        Err(status) if amount.is_empty() && status.code() == Code::InvalidArgument => Ok(()),
+                        answer => answer.map(drop),
+                    }
+                },
+            )
             .await
         };
         // What a call takes that asks the database for nothing.
@@ -255,30 +262,39 @@ async fn verified(database: &str, running: &Running, size: &Size) {
     };
     let (transactions, took, most) = verify().await;
     println!(
-        "{database:<11} VerifyLedger of {transactions} transactions: {:.2} s, {} MiB more than before",
+        "{database:<11} VerifyLedger of {transactions} transactions: {:.2} s, {:.2} s a million entries, {} MiB more than before",
         took.as_secs_f64(),
+        a_million(transactions, took),
         most.saturating_sub(memory) >> 20,
     );
-    let moving = measure(address, 8, took, machine_time, async |channel, number| {
-        let DeductionOrder { request_id, user_id, amount, .. } = order(number, size.wallets);
+    let wallets = size.wallets;
+    let moving = measure(address, 8, took, machine_time, move |channel, number| async move {
+        let DeductionOrder { request_id, user_id, amount, .. } = order(number, wallets);
         let request = DeductRequest { request_id, user_id, amount, ..DeductRequest::default() };
         BillingServiceClient::new(channel).deduct(request).await.map(drop)
     });
     let ((transactions, took, _), moved) = tokio::join!(verify(), moving);
     println!(
-        "{database:<11} the same while 8 callers deduct: {transactions} transactions: {:.2} s; {:.0} deductions/s",
+        "{database:<11} the same while 8 callers deduct: {transactions} transactions: {:.2} s, {:.2} s a million entries; {:.0} deductions/s",
         took.as_secs_f64(),
+        a_million(transactions, took),
         moved.calls_per_second,
     );
+}
+
+/// Seconds for a million entries, of which each of these transactions has two.
+fn a_million(transactions: i64, took: Duration) -> f64 {
+    took.as_secs_f64() / (transactions as f64 * 2.0 / 1e6)
 }
 
 /// Deduct at 256 callers before and after the ledger has grown by so many rows.
 async fn grown(database: &str, running: &Running, store: &Store, size: &Size) {
     let callers = *size.callers.iter().filter(|callers| **callers <= 256).max().unwrap_or(&256);
-    let shape = Shape::Uniform { wallets: size.wallets };
+    let wallets = size.wallets;
+    let shape = Shape::Uniform { wallets };
     let deduct = async || {
-        measure(running.addresses["billing"], callers, size.time * 2, machine_time, async |channel, number| {
-            let DeductionOrder { request_id, user_id, amount, .. } = order(number, size.wallets);
+        measure(running.addresses["billing"], callers, size.time * 2, machine_time, move |channel, number| async move {
+            let DeductionOrder { request_id, user_id, amount, .. } = order(number, wallets);
             let request = DeductRequest { request_id, user_id, amount, ..DeductRequest::default() };
             BillingServiceClient::new(channel).deduct(request).await.map(drop)
         })
