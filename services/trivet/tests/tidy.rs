@@ -60,6 +60,7 @@ const LANDED: &[(&str, &str, &str)] = &[
     ("billing", "m0005_taken_back", "d88404418902504f"),
     ("billing", "m0006_owners", "b45b589942fda9ac"),
     ("billing", "m0007_set_off", "27fa8d4e0190a177"),
+    ("billing", "m0008_wallets_without_length", "1dab73d2e62972ad"),
 ];
 
 /// The root of the repository.
