@@ -12,6 +12,7 @@ mod migrate;
 mod open;
 mod rows;
 mod session;
+mod together;
 mod unit;
 mod writes;
 
@@ -29,6 +30,7 @@ pub use open::Location;
 pub use rows::{Kind, Rows};
 pub use sea_orm::{ConnectionTrait as Connection, DeriveValueType as Column, FromQueryResult as Row, Value as Cell};
 pub use session::{Session, Transaction};
+pub use together::{bytes, read_together};
 pub use unit::{AtOnce, Unit, Work};
 pub use writes::Writes;
 

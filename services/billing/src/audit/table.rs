@@ -4,13 +4,13 @@ mod rows;
 
 use mesh::{
     StoreError, Tenant, UserId,
-    store::{Row, Transaction, sql},
+    store::{Kind as Column, Row, Transaction, read_together, sql},
 };
 use sea_orm::{ConnectionTrait, Value};
 
 use super::{Finding, Kind, Verdict};
 use crate::ledger;
-use rows::lenient;
+use rows::{CHANGE, lenient};
 pub(super) use rows::{ChangeRow, WalletRow};
 
 /// Where in the ledger: a wallet, or one of its changes.
@@ -92,15 +92,14 @@ pub(super) async fn changes(
             "left join requests r on r.tenant_id = t.tenant_id and r.request_id = t.request_id",
         ),
     };
-    let text = format!(
-        "select t.transaction_id, t.kind, t.request_id, t.user_id, t.currency, t.wallet, t.held, t.revenue, t.payments,
-                t.wallet_version, t.balance_after, t.available_after, t.related_id, t.api_id, t.endpoint_id,
-                t.api_key_id, t.details, t.create_time, t.hash, cast({answered} as bigint) as answered
-           from transactions t {requests}
+    let answered = format!("cast({answered} as bigint) as answered");
+    let columns: Vec<_> = CHANGE.into_iter().chain([(answered.as_str(), Column::Number)]).collect();
+    let which = format!(
+        "from transactions t {requests}
           where {whose} and (t.user_id, t.currency, t.wallet_version) > ($1, $2, $3) {until}
           order by t.user_id, t.currency, t.wallet_version limit {limit}"
     );
-    Ok(ChangeRow::find_by_statement(sql(connection, &text, values)).all(connection).await?)
+    read_together(connection, &columns, &which, values).await
 }
 
 /// That request `r` was answered with a change.

@@ -17,13 +17,13 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Readers beside the one writer of a SQLite file: more than two cores never gain.
 const SQLITE_READERS: u32 = 4;
-/// Pages that SQLite keeps in memory, in KiB with a minus before them; by itself 2 MiB, which ids that come in no order outgrow at
-/// once.
-const WRITER_CACHE: &str = "-65536";
+/// Pages that SQLite keeps in memory, in KiB with a minus before them; by itself 2 MiB, which ids that come in no order
+/// outgrow at once. Where a page of an index was split, the writer's commit looks at all that it keeps.
+const WRITER_CACHE: &str = "-16384";
 const READER_CACHE: &str = "-8192";
-/// Bytes of the file that readers see as memory, the most that SQLite takes: a look at the whole ledger reads every page of it
-/// many times, and copying them is half of what that takes.
-const READER_MAP: &str = "2147418112";
+/// Bytes of the file that are seen as memory, the most that SQLite takes: a look at the whole ledger reads every page of it
+/// many times, and copying them is half of what that takes. The writer copies without a call of the system.
+const MAP: &str = "2147418112";
 /// Pages of the log after which they are written into the file, 256 MiB: by itself a thousand, which is a hundred
 /// deductions. Most pages of a busy day are changed again and again, and calls wait while they are written.
 const CHECKPOINT: &str = "65536";
@@ -133,7 +133,7 @@ fn sqlite_options(file: Option<&PathBuf>, connections: u32) -> ConnectOptions {
             // What is deleted or overwritten is written over with zeros: erased is gone.
             .pragma("secure_delete", "on")
             .pragma("cache_size", if connections == 1 { WRITER_CACHE } else { READER_CACHE })
-            .pragma("mmap_size", if connections == 1 { "0" } else { READER_MAP })
+            .pragma("mmap_size", MAP)
             .pragma("wal_autocheckpoint", CHECKPOINT)
             .statement_cache_capacity(STATEMENTS)
             .busy_timeout(BUSY_TIMEOUT)

@@ -1,6 +1,8 @@
 //! The rows that are audited, as they are, whatever they hold: what is damaged is to be named, and the rest looked at.
 
+use mesh::store::Kind;
 use sea_orm::{DbErr, QueryResult, TryGetable};
+use serde::Deserialize;
 
 use crate::ledger::chain::Kept;
 
@@ -42,7 +44,7 @@ pub(crate) struct WalletRow {
 }
 
 /// A change, as it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ChangeRow {
     pub(crate) transaction_id: String,
     pub(crate) kind: String,
@@ -62,10 +64,34 @@ pub(crate) struct ChangeRow {
     pub(crate) api_key_id: String,
     pub(crate) details: String,
     pub(crate) create_time: i64,
+    #[serde(deserialize_with = "mesh::store::bytes")]
     pub(crate) hash: Vec<u8>,
     /// Whether the request was answered with this transaction.
     pub(crate) answered: i64,
 }
+
+/// The columns of a change, but for the last.
+pub(crate) const CHANGE: [(&str, Kind); 19] = [
+    ("t.transaction_id", Kind::Text),
+    ("t.kind", Kind::Text),
+    ("t.request_id", Kind::Text),
+    ("t.user_id", Kind::Text),
+    ("t.currency", Kind::Text),
+    ("t.wallet", Kind::Number),
+    ("t.held", Kind::Number),
+    ("t.revenue", Kind::Number),
+    ("t.payments", Kind::Number),
+    ("t.wallet_version", Kind::Number),
+    ("t.balance_after", Kind::Number),
+    ("t.available_after", Kind::Number),
+    ("t.related_id", Kind::Text),
+    ("t.api_id", Kind::Text),
+    ("t.endpoint_id", Kind::Text),
+    ("t.api_key_id", Kind::Text),
+    ("t.details", Kind::Text),
+    ("t.create_time", Kind::Number),
+    ("t.hash", Kind::Bytes),
+];
 
 impl ChangeRow {
     /// What of it was hashed.

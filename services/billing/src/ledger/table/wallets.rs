@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use mesh::{
     StoreError, Tenant, Time, UserId,
-    store::{Kind as Column, Row, Rows, Transaction, Writes, lock_clause, sql},
+    store::{Kind as Column, Row, Rows, Transaction, Writes, lock_clause, read_together, sql},
 };
 use money::Amount;
 use sea_orm::ConnectionTrait;
+use serde::Deserialize;
 
 use crate::sabotage::{Protection, is_out};
 
@@ -17,7 +18,7 @@ use super::{
 };
 
 /// A row of `wallets`.
-#[derive(Row)]
+#[derive(Row, Deserialize)]
 struct WalletRow {
     tenant_id: Tenant,
     user_id: UserId,
@@ -28,14 +29,26 @@ struct WalletRow {
     state: WalletState,
     fault: String,
     open_charges: i64,
+    #[serde(deserialize_with = "mesh::store::bytes")]
     hash: Vec<u8>,
     create_time: Time,
     update_time: Time,
 }
 
-const WALLET: &str =
-    "w.tenant_id, w.user_id, w.currency, w.balance, w.held, w.version, w.state, w.fault, w.open_charges,
-    w.hash, w.create_time, w.update_time";
+const WALLET: [(&str, Column); 12] = [
+    ("w.tenant_id", Column::Text),
+    ("w.user_id", Column::Text),
+    ("w.currency", Column::Text),
+    ("w.balance", Column::Number),
+    ("w.held", Column::Number),
+    ("w.version", Column::Number),
+    ("w.state", Column::Text),
+    ("w.fault", Column::Text),
+    ("w.open_charges", Column::Number),
+    ("w.hash", Column::Bytes),
+    ("w.create_time", Column::Number),
+    ("w.update_time", Column::Number),
+];
 
 impl TryFrom<WalletRow> for (WalletKey, Wallet) {
     type Error = StoreError;
@@ -64,7 +77,8 @@ pub(crate) async fn find_wallet(
     connection: &impl ConnectionTrait,
     of: &WalletKey,
 ) -> Result<Option<Wallet>, StoreError> {
-    let text = format!("select {WALLET} from wallets w where tenant_id = $1 and user_id = $2 and currency = $3");
+    let columns = WALLET.map(|(column, _)| column).join(", ");
+    let text = format!("select {columns} from wallets w where tenant_id = $1 and user_id = $2 and currency = $3");
     let row = WalletRow::find_by_statement(sql(connection, &text, key(of))).one(connection).await?;
     row.map(|row| <(WalletKey, Wallet)>::try_from(row).map(|(_, wallet)| wallet)).transpose()
 }
@@ -77,14 +91,14 @@ pub(crate) async fn lock_wallets(
 ) -> Result<Vec<(WalletKey, Wallet)>, StoreError> {
     let keys = Rows::new(KEY, keys.iter().map(|of| key(of)));
     let mut values = Vec::new();
-    let text = format!(
-        "select {WALLET} from {} join wallets w
+    let which = format!(
+        "from {} join wallets w
              on w.tenant_id = k.tenant_id and w.user_id = k.user_id and w.currency = k.currency
           order by k.place{}",
         keys.bind(transaction, "k", &mut values)?,
         if lock_clause(transaction).is_empty() || is_out(Protection::Locks) { "" } else { " for update of w" },
     );
-    let rows = WalletRow::find_by_statement(sql(transaction, &text, values)).all(transaction).await?;
+    let rows: Vec<WalletRow> = read_together(transaction, &WALLET, &which, values).await?;
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
