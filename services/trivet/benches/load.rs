@@ -26,8 +26,8 @@ pub(crate) struct Load {
     pub(crate) cpu_per_call: Option<Duration>,
 }
 
-/// Calls as fast as `callers` can for `time`, after a tenth of it to warm up. What `cpu` reads is what a call costs. Each caller
-/// is a task of its own: callers that shared one would take turns on one thread.
+/// Calls as fast as `callers` can for `time`, after a tenth of it to warm up. What `cpu` reads is what a call costs. Each
+/// caller is a task of its own: callers that shared one would take turns on one thread.
 #[allow(dead_code, reason = "each bench uses what it needs")]
 pub(crate) async fn measure<C, F>(
     address: SocketAddr,

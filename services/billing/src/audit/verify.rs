@@ -22,7 +22,7 @@ use crate::{
 
 /// Wallets whose ends are read at once, and changes.
 const WALLETS: usize = 1_000;
-const CHANGES: usize = 5_000;
+const CHANGES: usize = 1_000;
 /// Findings that are told; the others are counted.
 const TOLD: i64 = 1_000;
 /// How much time there is for a piece of writing.

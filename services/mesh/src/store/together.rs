@@ -1,5 +1,6 @@
-//! Many rows that are read as one. SQLite runs on a thread of its own, and sqlx wakes whoever reads for each row that comes
-//! from there, which takes longer than to find it. So the rows come as one JSON text; PostgreSQL's come in one piece anyway.
+//! Many rows that are read as one. SQLite runs on a thread of its own, and sqlx wakes whoever reads for each row that
+//! comes from there, which takes longer than to find it. So the rows come as one JSON text; PostgreSQL's come in one
+//! piece anyway.
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use serde::{
@@ -27,7 +28,7 @@ where
     }
     let cell = |(place, (_, kind)): (usize, &(&str, Kind))| match kind {
         Kind::Bytes => format!("hex(c{place})"),
-        // A cell whose kind was damaged is still to be read: text that SQLite takes for bytes is what JSON has no word for.
+        // A text that was damaged so that SQLite takes it for bytes, which JSON has none of, is still to be read.
         Kind::Text => format!("cast(c{place} as text)"),
         Kind::Number => format!("c{place}"),
     };
