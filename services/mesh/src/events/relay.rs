@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     CloudEvent, EventSettings, Instruments,
@@ -121,10 +121,19 @@ impl Relay {
         }
     }
 
-    /// Tells what there is, and comes back when it is told or cannot be.
+    /// Comes back when everything is told. A bus that takes nothing for now is asked again and again.
     pub(super) async fn flush(&self) -> Result<(), StoreError> {
-        while matches!(self.pass(0).await?, (Pass::Full | Pass::Some, _)) {}
-        Ok(())
+        loop {
+            match self.pass(0).await?.0 {
+                Pass::Full | Pass::Some => {}
+                Pass::Done => return Ok(()),
+                Pass::Later(cause) => {
+                    debug!("Events of {} are not told yet: {cause}", self.source);
+                    tokio::time::sleep(FIRST_WAIT).await;
+                    self.bus.recovered().await;
+                }
+            }
+        }
     }
 
     /// Tells what there is after a position; says how far it looked. Within the pass the position only moves on to see past
@@ -234,3 +243,6 @@ impl Relay {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
