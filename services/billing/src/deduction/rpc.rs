@@ -1,28 +1,28 @@
 //! BillingService on the wire: deductions here, refunds and holds beside their rules.
 
+mod batch;
 mod read;
 mod stream;
 mod write;
 
-use mesh::{Answers, BATCH_BYTES, Context, Parts, Reason, Refusal, StoreError, Streams, TokenKey, open, page};
-use tokio::time::Instant;
+use mesh::{Answers, BATCH_BYTES, Parts, Streams, TokenKey, open, page};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use trivet_proto::billing::v1::{
     BatchDeductRequest, BatchDeductResponse, CaptureHoldRequest, CaptureHoldResponse, DeductRequest, DeductResponse,
-    DeductionResult, GetDeductionRequest, GetDeductionResponse, GetHoldRequest, GetHoldResponse, ListDeductionsRequest,
+    GetDeductionRequest, GetDeductionResponse, GetHoldRequest, GetHoldResponse, ListDeductionsRequest,
     ListDeductionsResponse, ListHoldsRequest, ListHoldsResponse, PlaceHoldRequest, PlaceHoldResponse, RefundRequest,
     RefundResponse, ReleaseHoldRequest, ReleaseHoldResponse, StreamDeductRequest, StreamDeductResponse,
     VoidRequestRequest, VoidRequestResponse,
     billing_service_server::{BillingService, BillingServiceServer},
 };
 
-use super::{Cursor, Deduct, Deductions};
+use super::{Cursor, Deductions};
 use crate::{
-    book::{Books, Order, Posted, Stopped, one},
+    book::{Books, Order},
     hold::{self, Holds},
     refund,
 };
-use write::{UnderWay, carried_out, deduction_message, no_deduction, refused_one};
+use write::{deduction_message, no_deduction};
 
 /// BillingService over these books.
 pub(crate) fn server(parts: &Parts, books: &Books) -> BillingServiceServer<Rpc> {
@@ -62,13 +62,13 @@ impl BillingService for Rpc {
     ) -> Result<Response<BatchDeductResponse>, Status> {
         let (context, asked) = open(request)?;
         let (atomic, rehearsal) = (asked.atomic, asked.validate_only);
-        let batch = read::batch(&asked.deductions)?;
+        let asked = read::batch(&asked.deductions)?;
         let results = if atomic {
-            self.together(&context, batch.whole()?, rehearsal).await?
+            batch::together(&self.books, &context, asked.whole()?, rehearsal).await?
         } else if rehearsal {
-            self.rehearse(&context, batch.orders).await?
+            batch::rehearse(&self.books, &context, asked.orders).await?
         } else {
-            self.each(&context, batch.orders).await?
+            batch::each(&self.books, &context, asked.orders).await?
         };
         Ok(Response::new(BatchDeductResponse { results }))
     }
@@ -151,107 +151,5 @@ impl BillingService for Rpc {
             void_time: Some(since.to_wire()),
             already_processed,
         }))
-    }
-}
-
-impl Rpc {
-    /// Carries out all orders or none.
-    async fn together(
-        &self,
-        context: &Context,
-        deducts: Vec<Deduct>,
-        rehearsal: bool,
-    ) -> Result<Vec<DeductionResult>, Status> {
-        let orders = deducts.iter().cloned().map(Order::Deduct).collect();
-        let decided = if rehearsal {
-            self.books.rehearse(context, orders).await
-        } else {
-            let began = Instant::now();
-            let decided = self.books.hand_in(context, orders)?.answer().await;
-            self.books.note("BatchDeduct", began, &decided);
-            decided
-        };
-        let posted = decided?.map_err(|Stopped { index, refused, .. }| Refusal::from(refused).with("index", index))?;
-        let answer = |(deduct, (posted, before)): (&Deduct, (Posted, bool))| {
-            carried_out(deduction_message(deduct, posted, rehearsal && !before), before)
-        };
-        Ok(deducts.iter().zip(posted).map(answer).collect())
-    }
-
-    /// Carries out each order by itself. Where too much waits for the first of them, none is taken; the others wait for
-    /// room. What keeps the house from deciding an order is that order's error, unless it keeps it from deciding any.
-    async fn each(
-        &self,
-        context: &Context,
-        orders: Vec<Result<Deduct, Refusal>>,
-    ) -> Result<Vec<DeductionResult>, Status> {
-        // Handed in all before the first is waited for, so that they are committed together.
-        let mut pending = Vec::with_capacity(orders.len());
-        let mut taken = false;
-        for order in orders {
-            pending.push(match order {
-                Ok(deduct) => {
-                    let (order, began) = (Order::Deduct(deduct.clone()), Instant::now());
-                    let pending = if taken {
-                        self.books.hand_in_with_room(context, order).await
-                    } else {
-                        // None is under way yet, so that the whole of them may come again.
-                        Ok(self.books.hand_in(context, vec![order])?)
-                    };
-                    taken = true;
-                    pending.map(|pending| UnderWay { deduct, pending, began }).map_err(Refusal::from)
-                }
-                Err(refusal) => Err(refusal),
-            });
-        }
-        let mut results = Vec::with_capacity(pending.len());
-        let (mut decided, mut failed) = (false, None);
-        for pending in pending {
-            results.push(match pending {
-                Ok(order) => match order.outcome(&self.books, "BatchDeduct").await {
-                    Ok(result) => {
-                        decided = true;
-                        result
-                    }
-                    Err(refusal) => {
-                        let result = refused_one(&refusal, false);
-                        // Where one of them may have happened, that is what is said of all.
-                        if failed.as_ref().is_none_or(|failed: &Refusal| failed.reason() != Reason::OutcomeUnknown) {
-                            failed = Some(refusal);
-                        }
-                        result
-                    }
-                },
-                Err(refusal) => refused_one(&refusal, false),
-            });
-        }
-        match failed {
-            Some(refusal) if !decided => Err(refusal.into()),
-            _ => Ok(results),
-        }
-    }
-
-    /// Says what would become of each order after the ones before it.
-    async fn rehearse(
-        &self,
-        context: &Context,
-        orders: Vec<Result<Deduct, Refusal>>,
-    ) -> Result<Vec<DeductionResult>, Status> {
-        let good = orders.iter().flatten().cloned().map(Order::Deduct).collect();
-        let mut decided = self.books.rehearse_each(context, good).await?.into_iter();
-        let mut results = Vec::with_capacity(orders.len());
-        for order in orders {
-            results.push(match order {
-                Ok(deduct) => match decided.next().ok_or(StoreError::Impossible("an order has no answer"))?? {
-                    Err(Stopped { refused, before, .. }) => refused_one(&refused.into(), before),
-                    decided => {
-                        let (posted, before) = one(decided)?;
-                        carried_out(deduction_message(&deduct, posted, !before), before)
-                    }
-                },
-                Err(refusal) => refused_one(&refusal, false),
-            });
-        }
-        Ok(results)
     }
 }
