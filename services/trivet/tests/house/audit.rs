@@ -1,5 +1,7 @@
 //! The ledger proves itself, and whatever was done to its rows behind the service's back is named.
 
+mod order;
+
 use mesh::{Store, store::sql};
 use sea_orm::{ConnectionTrait as _, DbBackend};
 use tonic::transport::Channel;

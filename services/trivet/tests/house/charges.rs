@@ -5,11 +5,14 @@ mod usage;
 use std::time::Duration;
 
 use mesh::Clock;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use tonic::Status as Refused;
+use trivet::RoleName;
 use trivet_proto::{
     billing::v1::{
         Charge, ChargeSource, ChargeState, FreezeWalletRequest, GetChargeRequest, GetStatementRequest,
         GetWalletRequest, ListChargesRequest, RecordPaymentRequest, RefundRequest, TransactionKind,
-        UnfreezeWalletRequest, VoidChargeRequest,
+        UnfreezeWalletRequest, VoidChargeRequest, WalletState,
     },
     product::v1::{
         CancelSubscriptionRequest, ChangePlanRequest, CreateSubscriptionRequest, GetSubscriptionRequest, Subscription,
@@ -18,7 +21,8 @@ use trivet_proto::{
 };
 
 use crate::{
-    harness::{House, eventually, faulty, on_every_store_with_a_held_clock, payment, person, reason},
+    databases::{Databases, url},
+    harness::{House, config, eventually, faulty, on_every_store_with_a_held_clock, payment, person, reason},
     plans::{plan, sell},
     tenants::of,
 };
@@ -308,4 +312,73 @@ async fn a_payment_that_comes_after_the_wish_has_expired_is_given_back() {
         .await;
     })
     .await;
+}
+
+/// Voids a charge of a user while somebody has his wallet, who then does something; the answer.
+async fn voided_meanwhile(
+    house: &House,
+    (somebody, watcher): (&mut PgConnection, &mut PgConnection),
+    user_id: &str,
+    (takes_the_wallet, does): (&'static str, &'static str),
+) -> Result<Charge, Refused> {
+    let charge_id = format!("chg-{user_id}");
+    let owed = "insert into billing.charges (tenant_id, charge_id, user_id, currency, amount, credited_amount, source,
+                    event_id, ordinal, subscription_id, organization_id, product_id, plan_id, reversed_id, state, tried,
+                    create_time, void_reason, transaction_id)
+                values ('default', $1, $2, 'USDC', 7, 0, 'USAGE', $1, 1, '', '', '', '', '', 'OPEN', 1, 1, '', '')";
+    sqlx::query(owed).bind(&charge_id).bind(user_id).execute(&mut *somebody).await.unwrap();
+    somebody.execute("begin").await.unwrap();
+    somebody.execute(takes_the_wallet).await.unwrap();
+    let ask = VoidChargeRequest { charge_id, reason: "a mistake".to_owned() };
+    let mut charges = house.charges();
+    let voiding = tokio::spawn(async move { charges.void_charge(ask).await });
+    let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *somebody).await.unwrap();
+    let waits = "select exists (select 1 from pg_stat_activity where $1 = any(pg_blocking_pids(pid)))";
+    while !sqlx::query_scalar::<_, bool>(waits).bind(process).fetch_one(&mut *watcher).await.unwrap() {
+        assert!(!voiding.is_finished(), "it waits for the wallet of {user_id}");
+    }
+    somebody.execute(does).await.unwrap();
+    somebody.execute("commit").await.unwrap();
+    Ok(voiding.await.unwrap()?.into_inner().charge.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_to_a_charge_or_its_wallet_while_it_is_voided_is_not_undone() {
+    let Some(databases) = Databases::furnished().await else { return };
+    let Databases::Postgres { server, name } = &databases else { unreachable!() };
+    let house = House::start(config(&databases, &[]), &RoleName::ALL).await;
+    let mut somebody = PgConnection::connect(&url(server, name)).await.unwrap();
+    // Within a transaction PostgreSQL shows the processes that there were at the first look.
+    let mut watcher = PgConnection::connect(&url(server, name)).await.unwrap();
+    house.user("ada", "5").await;
+    let pays = (
+        "select 1 from billing.wallets where user_id = 'ada' for update",
+        "update billing.charges set state = 'PAID', end_time = 2, transaction_id = 'txn_1' where user_id = 'ada'",
+    );
+    assert_eq!(
+        reason(&voided_meanwhile(&house, (&mut somebody, &mut watcher), "ada", pays).await.unwrap_err()),
+        "CHARGE_PAID"
+    );
+    let makes_a_wallet_and_pays = (
+        "insert into billing.wallets (tenant_id, user_id, currency, balance, held, version, state, create_time, update_time)
+            values ('default', 'bob', 'USDC', 0, 0, 0, 'ACTIVE', 0, 0)",
+        "update billing.charges set state = 'PAID', end_time = 2, transaction_id = 'txn_1' where user_id = 'bob'",
+    );
+    let refused =
+        voided_meanwhile(&house, (&mut somebody, &mut watcher), "bob", makes_a_wallet_and_pays).await.unwrap_err();
+    assert_eq!(reason(&refused), "CHARGE_PAID");
+    house.user("cyd", "5").await;
+    let freezes = (
+        "select 1 from billing.wallets where user_id = 'cyd' for update",
+        "update billing.wallets set state = 'FROZEN' where user_id = 'cyd'",
+    );
+    let voided = voided_meanwhile(&house, (&mut somebody, &mut watcher), "cyd", freezes).await.unwrap();
+    assert_eq!(voided.state(), ChargeState::Void);
+    let ask = GetWalletRequest { user_id: "cyd".to_owned(), currency: String::new() };
+    let wallet = house.wallets().get_wallet(ask).await.unwrap().into_inner().wallet.unwrap();
+    assert_eq!(wallet.state(), WalletState::Frozen);
+    // No transaction paid those two, which the ledger would not agree with.
+    somebody.execute("delete from billing.charges where state = 'PAID'").await.unwrap();
+    house.end().await;
+    databases.done().await;
 }

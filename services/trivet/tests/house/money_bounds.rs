@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::{StreamExt as _, stream};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tonic::{Code, Request, transport::Channel};
+use tonic_types::StatusExt as _;
 use trivet::RoleName;
 use trivet_proto::billing::v1::{
     DeductionOrder, ExportLedgerRequest, GetTrialBalanceRequest, GetWalletRequest, ListChargesRequest,
-    ListHoldsRequest, PlaceHoldRequest, StreamDeductRequest, VerifyLedgerRequest,
-    billing_service_client::BillingServiceClient,
+    ListHoldsRequest, PlaceHoldRequest, StreamDeductRequest, VerifyLedgerRequest, WatchWalletRequest,
+    billing_service_client::BillingServiceClient, wallet_service_client::WalletServiceClient,
 };
 
 use crate::{
@@ -186,4 +187,23 @@ async fn no_more_than_two_verify_at_once() {
     eventually("there is a place again", async || house.ledger().verify_ledger(ask.clone()).await.is_ok()).await;
     house.end().await;
     databases.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_than_a_thousand_wallets_are_watched_at_once() {
+    on_every_store(async |house| {
+        house.user("ada", "10").await;
+        let ask = WatchWalletRequest { user_id: "ada".to_owned(), currency: String::new() };
+        let watch = async |mut wallets: WalletServiceClient<Channel>| wallets.watch_wallet(ask.clone()).await;
+        // A connection carries no more than 256 at once.
+        let wallets: Vec<_> = (0..5).map(|_| house.wallets()).collect();
+        let watches = (0..1_000).map(|number| watch(wallets[number % wallets.len()].clone()));
+        let mut open: Vec<_> = stream::iter(watches).buffer_unordered(20).map(Result::unwrap).collect().await;
+        let refused = watch(house.wallets()).await.unwrap_err();
+        assert_eq!((refused.code(), &*reason(&refused)), (Code::ResourceExhausted, "OVERLOADED"));
+        assert!(refused.get_details_retry_info().is_some(), "it says when to come again");
+        drop(open.pop());
+        eventually("there is a place again", async || watch(house.wallets()).await.is_ok()).await;
+    })
+    .await;
 }
