@@ -6,6 +6,7 @@
 
 mod many;
 
+use data_encoding::HEXLOWER;
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
@@ -156,14 +157,7 @@ impl Claim {
     /// A claim on `request_id` for `method` (an rpc's name) with the request's parsed fields. Fields that are not set
     /// leave no trace, so that a field added later does not make old requests differ.
     pub fn new(tenant: &Tenant, request_id: &RequestId, method: &'static str, fields: &[(&str, &str)]) -> Self {
-        let fields =
-            fields.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| field_digest(name, value));
-        Self {
-            tenant: tenant.clone(),
-            request_id: request_id.clone(),
-            method,
-            fields: fields.collect::<Vec<_>>().join(" "),
-        }
+        Self { tenant: tenant.clone(), request_id: request_id.clone(), method, fields: digests(fields) }
     }
 
     /// The id, and whose it is.
@@ -321,9 +315,18 @@ pub async fn is_used(
     Ok(count(connection, text, [tenant.clone().into(), request_id.clone().into()]).await? > 0)
 }
 
-/// `name=digest`, the digest being the whole SHA-256 of the value in hexadecimal.
-fn field_digest(name: &str, value: &str) -> String {
-    format!("{name}={}", hex::encode(Sha256::digest(value.as_bytes())))
+/// `name=digest` of each field that is set, the digest being the whole SHA-256 of the value in hexadecimal.
+fn digests(fields: &[(&str, &str)]) -> String {
+    let mut digests = String::new();
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
+        if !digests.is_empty() {
+            digests.push(' ');
+        }
+        digests.push_str(name);
+        digests.push('=');
+        HEXLOWER.encode_append(&Sha256::digest(value.as_bytes()), &mut digests);
+    }
+    digests
 }
 
 /// The names of the fields that stand in one list and not, or otherwise, in the other.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use futures_util::stream;
 use mesh::{Answers, Fields, Parts, REQUEST_BYTES, Reason, Refusal, StoreError, Streams, TokenKey, UserId, open};
 use money::{Amount, Currency, Total};
@@ -140,7 +141,7 @@ fn ledger_transaction(change: Change) -> Result<LedgerTransaction, StoreError> {
         user_id: change.user_id.to_string(),
         currency: currency.code().to_owned(),
         entries: accounts.into_iter().filter_map(entry).collect(),
-        hash: hex::encode(&change.hash),
+        hash: HEXLOWER.encode(&change.hash),
         transaction: Some(transaction_message(change)?),
     })
 }

@@ -11,6 +11,7 @@ mod settings;
 
 use std::{convert::Infallible, num::NonZeroU32, sync::Arc};
 
+use data_encoding::HEXLOWER;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::{HeaderMap, HeaderValue, Request, header::AUTHORIZATION};
 use opentelemetry::{KeyValue, metrics::Counter};
@@ -71,7 +72,7 @@ pub(crate) struct ProcessWord(Arc<str>);
 impl ProcessWord {
     /// A word that nobody can guess.
     pub(crate) fn new() -> Self {
-        Self(hex::encode(rand::random::<[u8; 32]>()).into())
+        Self(HEXLOWER.encode(&rand::random::<[u8; 32]>()).into())
     }
 
     /// The word as it is sent.

@@ -3,6 +3,7 @@
 //! knows how many they are when it plans. Where SQLite writes many, each cell is a parameter ([`Rows::pieces`]): reading JSON
 //! is a third of such a write.
 
+use data_encoding::HEXLOWER;
 use sea_orm::{ConnectionTrait, DbBackend, Value, sea_query::ArrayType};
 use serde_json::Value as Json;
 
@@ -186,7 +187,7 @@ impl<const WIDTH: usize> Rows<WIDTH> {
         let cell = |cell: Value| match cell {
             Value::String(Some(text)) => Ok(Json::String(text)),
             Value::BigInt(Some(number)) => Ok(number.into()),
-            Value::Bytes(Some(bytes)) => Ok(Json::String(hex::encode(bytes))),
+            Value::Bytes(Some(bytes)) => Ok(Json::String(HEXLOWER.encode(&bytes))),
             _ => Err(WRONG),
         };
         let row = |row: [Value; WIDTH]| Ok(Json::Array(row.into_iter().map(cell).collect::<Result<_, _>>()?));

@@ -2,6 +2,7 @@
 //! comes from there, which takes longer than to find it. So the rows come as one JSON text; PostgreSQL's come in one
 //! piece anyway.
 
+use data_encoding::HEXUPPER;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use serde::{
     Deserialize as _, Deserializer,
@@ -43,9 +44,9 @@ where
     Ok(serde_json::from_str(&String::from_utf8_lossy(&found))?)
 }
 
-/// Reads the bytes of a column that came as [`read_together`] reads it.
+/// Reads the bytes of a column that came as [`read_together`] reads it: as SQLite writes them.
 pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    hex::decode(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    HEXUPPER.decode(String::deserialize(deserializer)?.as_bytes()).map_err(D::Error::custom)
 }
 
 #[cfg(test)]

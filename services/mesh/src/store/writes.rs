@@ -124,7 +124,7 @@ impl Writes {
     /// Writes it all with one statement that is a transaction in itself. False where a row of the guard is not as it was,
     /// or the first part could not write all of its rows: nothing was written. The first part must be of one row, for
     /// then it writes all of them or none.
-    pub async fn run_alone(self, session: &Session) -> Result<bool, StoreError> {
+    pub async fn run_alone(mut self, session: &Session) -> Result<bool, StoreError> {
         if self.guard.is_none() || self.parts.first().is_none_or(|first| first.rows != 1) {
             return Err(StoreError::Impossible("what is written alone needs a guard and a first part of one row"));
         }
@@ -143,7 +143,7 @@ impl Writes {
     }
 
     /// Sends all parts as one statement; says how many rows each wrote.
-    async fn counts(&self, connection: &impl ConnectionTrait, check: &str) -> Result<Vec<u64>, StoreError> {
+    async fn counts(&mut self, connection: &impl ConnectionTrait, check: &str) -> Result<Vec<u64>, StoreError> {
         let guard = self.guard.iter().map(|guard| format!("{GUARD} as materialized ({})", guard.text));
         let parts = self.parts.iter().enumerate().flat_map(|(place, it)| {
             it.statements.iter().map(move |(text, _)| format!("{} as ({text} returning 1)", part(place)))
@@ -151,7 +151,7 @@ impl Writes {
         let with: Vec<String> = guard.chain(parts).collect();
         let counts: Vec<String> = (0..self.parts.len()).map(|place| count(&part(place))).collect();
         let text = format!("with {} select array[{}]{check}", with.join(", "), counts.join(", "));
-        let row = connection.query_one_raw(sql(connection, &text, self.values.clone())).await?;
+        let row = connection.query_one_raw(sql(connection, &text, std::mem::take(&mut self.values))).await?;
         let row = row.ok_or(StoreError::Impossible("a count has no row"))?;
         let counts: Vec<i64> = row.try_get_by_index(0)?;
         Ok(counts.into_iter().map(|count| u64::try_from(count).unwrap_or(0)).collect())

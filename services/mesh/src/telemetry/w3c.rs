@@ -1,6 +1,7 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): the place of a call or an event in a trace, as a header and
 //! as an attribute of events have it.
 
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
@@ -20,8 +21,8 @@ fn written(trace: &SpanContext) -> Option<[u8; 55]> {
     if trace.is_sampled() {
         text[54] = b'1';
     }
-    hex::encode_to_slice(trace.trace_id().to_bytes(), &mut text[3..35]).ok()?;
-    hex::encode_to_slice(trace.span_id().to_bytes(), &mut text[36..52]).ok()?;
+    HEXLOWER.encode_mut(&trace.trace_id().to_bytes(), &mut text[3..35]);
+    HEXLOWER.encode_mut(&trace.span_id().to_bytes(), &mut text[36..52]);
     Some(text)
 }
 
