@@ -2,12 +2,12 @@
 
 use futures_util::{StreamExt as _, stream};
 use trivet_proto::billing::v1::{
-    BatchDeductRequest, DeductionOrder, DeductionResult, GetWalletRequest, ListDeductionsRequest, StreamDeductRequest,
-    StreamDeductResponse, VoidRequestRequest,
+    BatchDeductRequest, DeductRequest, DeductionOrder, DeductionResult, GetWalletRequest, ListDeductionsRequest,
+    RecordPaymentRequest, StreamDeductRequest, StreamDeductResponse, VoidRequestRequest,
 };
 
 use crate::{
-    harness::{House, faulty, on_every_store, on_every_store_with_a_held_clock, order, reason, told},
+    harness::{House, faulty, on_every_store, on_every_store_with_a_held_clock, order, payment, person, reason, told},
     tenants::of,
 };
 
@@ -247,9 +247,11 @@ async fn listed(house: &House, mut ask: ListDeductionsRequest) -> Vec<String> {
         assert!(page.deductions.len() <= 2);
         let total = page.total_size.unwrap();
         ids.extend(page.deductions.into_iter().map(|deduction| deduction.request_id));
+        let known = i64::try_from(ids.len()).unwrap();
+        assert!(known <= total, "{ids:?}");
         ask.page_token = page.next_page_token;
         if ask.page_token.is_empty() {
-            assert_eq!(total, i64::try_from(ids.len()).unwrap());
+            assert_eq!(total, known);
             return ids;
         }
     }
@@ -306,6 +308,46 @@ async fn deductions_are_listed_newest_first_by_what_is_asked_for() {
         };
         let refused = house.billing().list_deductions(odd).await.unwrap_err();
         assert_eq!(faulty(&refused), ["user_id", "api_id", "api_key_id", "end_time", "page_size"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deductions_of_all_wallets_of_a_user_are_listed_newest_first_and_once_while_more_are_made() {
+    on_every_store(async |house| {
+        house.accounts().ensure_account(person("ada")).await.unwrap();
+        for currency in ["USD", "EUR", "USDC"] {
+            let paid = payment(&format!("pay-{currency}"), "ada", "100");
+            let paid = RecordPaymentRequest { currency: currency.to_owned(), ..paid };
+            house.wallets().record_payment(paid).await.unwrap();
+        }
+        let deduct = async |id: String, currency: &str| {
+            let order = DeductRequest { currency: currency.to_owned(), ..order(&id, "ada", "1") };
+            house.billing().deduct(order).await.unwrap();
+        };
+        let mut made = Vec::new();
+        for (number, currency) in "USD USDC USDC EUR USD USD USD USDC EUR USD USDC USDC USDC".split(' ').enumerate() {
+            deduct(format!("d{number}"), currency).await;
+            made.insert(0, format!("d{number}"));
+        }
+        let mut ask =
+            ListDeductionsRequest { user_id: "ada".to_owned(), page_size: 3, ..ListDeductionsRequest::default() };
+        let mut listed = Vec::new();
+        loop {
+            let page = house.billing().list_deductions(ask.clone()).await.unwrap().into_inner();
+            listed.extend(page.deductions.into_iter().map(|deduction| deduction.request_id));
+            assert!(listed.len() <= made.len(), "{listed:?}");
+            // In a wallet that is among what was listed, and in one that is new.
+            deduct(format!("later-{}", listed.len()), "USD").await;
+            let paid = payment(&format!("pay-{}", listed.len()), "ada", "1");
+            house.wallets().record_payment(RecordPaymentRequest { currency: "CHF".to_owned(), ..paid }).await.unwrap();
+            deduct(format!("new-{}", listed.len()), "CHF").await;
+            ask.page_token = page.next_page_token;
+            if ask.page_token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(listed, made);
     })
     .await;
 }
