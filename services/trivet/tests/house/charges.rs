@@ -21,7 +21,7 @@ use trivet_proto::{
 };
 
 use crate::{
-    databases::{Databases, url},
+    databases::{Databases, is_one_waiting, url},
     harness::{House, config, eventually, faulty, on_every_store_with_a_held_clock, payment, person, reason},
     plans::{plan, sell},
     tenants::of,
@@ -332,9 +332,7 @@ async fn voided_meanwhile(
     let ask = VoidChargeRequest { charge_id, reason: "a mistake".to_owned() };
     let mut charges = house.charges();
     let voiding = tokio::spawn(async move { charges.void_charge(ask).await });
-    let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *somebody).await.unwrap();
-    let waits = "select exists (select 1 from pg_stat_activity where $1 = any(pg_blocking_pids(pid)))";
-    while !sqlx::query_scalar::<_, bool>(waits).bind(process).fetch_one(&mut *watcher).await.unwrap() {
+    while !is_one_waiting(watcher).await {
         assert!(!voiding.is_finished(), "it waits for the wallet of {user_id}");
     }
     somebody.execute(does).await.unwrap();
@@ -348,7 +346,6 @@ async fn what_is_done_to_a_charge_or_its_wallet_while_it_is_voided_is_not_undone
     let Databases::Postgres { server, name } = &databases else { unreachable!() };
     let house = House::start(config(&databases, &[]), &RoleName::ALL).await;
     let mut somebody = PgConnection::connect(&url(server, name)).await.unwrap();
-    // Within a transaction PostgreSQL shows the processes that there were at the first look.
     let mut watcher = PgConnection::connect(&url(server, name)).await.unwrap();
     house.user("ada", "5").await;
     let pays = (

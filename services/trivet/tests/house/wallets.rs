@@ -15,7 +15,7 @@ use trivet_proto::{
 };
 
 use crate::{
-    databases::{Databases, url},
+    databases::{Databases, is_one_waiting, url},
     harness::{
         House, PATIENCE, config, eventually, faulty, on_every_store, on_every_store_with_a_held_clock, order, payment,
         person, reason,
@@ -102,12 +102,7 @@ async fn a_wallet_that_is_made_while_its_owner_goes_is_frozen() {
     session.execute("insert into billing.owners values ('default', 'ada', 1)").await.unwrap();
     let going = async {
         let mut looker = PgConnection::connect(&url(server, name)).await.unwrap();
-        eventually("the payment waits", async || {
-            let waiting =
-                "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-            looker.fetch_optional(waiting).await.unwrap().is_some()
-        })
-        .await;
+        eventually("the payment waits", async || is_one_waiting(&mut looker).await).await;
         session.execute("commit").await.unwrap();
     };
     let (state, ()) = tokio::join!(opened(&house, "pay-1", "USDC"), going);

@@ -1,12 +1,15 @@
 //! What is decided about members while an account is being deleted waits for that to be decided. On PostgreSQL, where
 //! there is more than one writer.
 
-use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::task::JoinHandle;
 use trivet::RoleName;
 
 use super::*;
-use crate::harness::{Databases, config};
+use crate::{
+    databases::is_one_waiting,
+    harness::{Databases, config},
+};
 
 /// An organization of Ada's and Bob's, in which a call is made while Bob's account is being deleted: its outcome, which
 /// is known only after that of the deletion.
@@ -25,9 +28,7 @@ async fn while_bob_is_deleted<T: Send + 'static>(
     let delete = "update account.accounts set status = 'DELETED', delete_time = 1 where user_id = 'bob'";
     deleting.execute(delete).await.unwrap();
     let call = call(&house);
-    let waiting =
-        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    while !call.is_finished() && watching.fetch_one(waiting).await.unwrap().get::<i64, _>(0) == 0 {
+    while !call.is_finished() && !is_one_waiting(&mut watching).await {
         tokio::task::yield_now().await;
     }
     deleting.execute("commit").await.unwrap();
