@@ -39,14 +39,8 @@ pub fn role() -> Role {
         name: "billing",
         migrations: migrations::all(),
         // Every statement finds its rows through an index, however few a table had when it was planned first, and in the
-        // order of the index: a bitmap of all that is after a place, sorted for its first page, is the whole ledger. None
-        // is worth compiling.
-        postgres: &[
-            ("plan_cache_mode", "force_generic_plan"),
-            ("enable_seqscan", "off"),
-            ("enable_bitmapscan", "off"),
-            ("jit", "off"),
-        ],
+        // order of the index: a bitmap of all that is after a place, sorted for its first page, is the whole ledger.
+        postgres: &[("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("enable_bitmapscan", "off")],
         services: Box::new(|parts| {
             let books = Books::new(&parts.store, &parts.clock, &parts.background, &parts.telemetry);
             hold::work(&parts.background, &books);

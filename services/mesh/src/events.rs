@@ -61,8 +61,8 @@ pub(crate) use rpc::server;
 const LATE: Duration = Duration::from_mins(1);
 
 /// The tables behind it, in the order in which they came: migrations of every service, for it tells and hears.
-pub const MIGRATIONS: [Migration; 5] =
-    [outbox::MIGRATION, outbox::ORDER, inbox::MIGRATION, letters::MIGRATION, outbox::POSITIONS];
+pub const MIGRATIONS: [Migration; 6] =
+    [outbox::MIGRATION, outbox::ORDER, inbox::MIGRATION, letters::MIGRATION, outbox::POSITIONS, outbox::WAITING];
 
 /// What makes events happen: a call, whose rows they are of, when, and in which trace.
 #[derive(Clone)]

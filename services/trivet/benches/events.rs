@@ -153,7 +153,7 @@ async fn drained(account: &Store, product: &Store, events: u64) -> (Instant, Ins
     let mut looks = tokio::time::interval(LOOK);
     loop {
         looks.tick().await;
-        if told.is_none() && count(account, "select count(*) from outbox where sent_time is null").await == 0 {
+        if told.is_none() && count(account, "select count(*) from outbox_waiting").await == 0 {
             told = Some(Instant::now());
         }
         if let Some(told) = told
@@ -276,7 +276,7 @@ async fn away(database: &str, config: &Config, outage: Duration) {
         ended.store(true, Ordering::Relaxed);
     };
     let (longest, ()) = tokio::join!(futures_util::future::join_all((0..CALLERS).map(caller)), wait);
-    let waiting = count(&account, "select count(*) from outbox where sent_time is null").await;
+    let waiting = count(&account, "select count(*) from outbox_waiting").await;
     let events = count(&account, "select count(*) from outbox").await;
     nats.start();
     let began = Instant::now();

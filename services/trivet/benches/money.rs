@@ -395,17 +395,7 @@ async fn furnish(config: &Config, running: &Running, wallets: u64) {
     }
     accounts.close().await.unwrap();
     let billing = Store::open(config.billing.location("billing", &config.data_dir).unwrap()).await.unwrap();
-    let numbers = match billing.reader().get_database_backend() {
-        DbBackend::Postgres => format!("select n from generate_series(0, {}) n", wallets - 1),
-        _ => format!(
-            "with recursive k(n) as (select 0 union all select n + 1 from k where n + 1 < {wallets}) select n from k"
-        ),
-    };
-    let insert = format!(
-        "insert into wallets (tenant_id, user_id, currency, balance, held, version, state, create_time, update_time)
-         select 'beside', 'user-' || n, 'USDC', 1000000000000000, 0, 0, 'ACTIVE', 0, 0 from ({numbers}) as k"
-    );
-    billing.reader().execute_unprepared(&insert).await.unwrap();
+    money_beside::furnish(&billing, wallets).await;
     billing.close().await.unwrap();
     let began = Instant::now();
     let wallet_service = WalletServiceClient::new(channel(running.addresses["billing"]));
@@ -428,7 +418,7 @@ async fn furnish(config: &Config, running: &Running, wallets: u64) {
 
 /// Waits until everybody was told of what happened: a bench begins when nothing else is under way.
 async fn told(store: &Store) {
-    let unsent = "select count(*) from outbox where sent_time is null";
+    let unsent = "select count(*) from outbox_waiting";
     while mesh::store::count(store.reader(), unsent, []).await.unwrap() > 0 {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh::{Store, store::sql};
+use sea_orm::{ConnectionTrait as _, DbBackend};
 use sqlx::{Connection as _, Executor as _, sqlite::SqliteConnectOptions};
 use tokio::sync::Mutex;
 use trivet::Config;
@@ -60,6 +62,31 @@ pub(crate) enum Way {
     Single,
 }
 
+/// Makes what it needs: the wallets of its tenant, and a table like the outbox, of which nothing waits to be told. The service
+/// under measurement is not to tell its rivals' events.
+pub(crate) async fn furnish(billing: &Store, wallets: u64) {
+    let connection = billing.reader();
+    let (numbers, outbox) = if connection.get_database_backend() == DbBackend::Postgres {
+        let like = "create table if not exists beside (like outbox including all)";
+        (format!("select n from generate_series(0, {}) n", wallets - 1), vec![like.to_owned()])
+    } else {
+        let text = "select sql from sqlite_master where tbl_name = 'outbox' and type <> 'trigger' and sql is not null
+                     order by type desc";
+        let made = connection.query_all_raw(sql(connection, text, [])).await.unwrap();
+        let made = made.iter().map(|row| row.try_get_by_index::<String>(0).unwrap().replace("outbox", "beside"));
+        let numbers = "with recursive k(n) as (select 0 union all select n + 1 from k where n + 1 <";
+        (format!("{numbers} {wallets}) select n from k"), made.collect())
+    };
+    for made in outbox {
+        connection.execute_unprepared(&made).await.unwrap();
+    }
+    let insert = format!(
+        "insert into wallets (tenant_id, user_id, currency, balance, held, version, state, create_time, update_time)
+         select 'beside', 'user-' || n, 'USDC', 1000000000000000, 0, 0, 'ACTIVE', 0, 0 from ({numbers}) as k"
+    );
+    connection.execute_unprepared(&insert).await.unwrap();
+}
+
 /// So many callers for so long; `None` where it cannot be done.
 pub(crate) async fn run(config: &Config, shape: Shape, way: Way, callers: usize, time: Duration) -> Option<Load> {
     let url = config.billing.database_url.reveal();
@@ -78,10 +105,9 @@ const TAKE: &str = "update billing.wallets set balance = balance - 1, version = 
   where tenant_id = 'beside' and user_id = 'user-' || :u::text and currency = 'USDC' and balance - held >= 1";
 const COLUMNS: &str = "(tenant_id, transaction_id, kind, request_id, user_id, currency, wallet, held, revenue, payments,
     wallet_version, balance_after, available_after, related_id, api_id, endpoint_id, api_key_id, details, create_time, hash)";
-// Told already: the service under measurement is not to do that for its rivals.
 const EVENT: &str =
-    "insert into billing.outbox (event_id, tenant_id, type, aggregate, subject, aggregate_version, time,
-    traceparent, causation_id, data_schema, data, sent_time)";
+    "insert into billing.beside (event_id, tenant_id, type, aggregate, subject, aggregate_version, time,
+    traceparent, causation_id, data_schema, data)";
 
 /// An id that sorts by the time of its making, as those of the service do.
 const ID: &str =
@@ -101,7 +127,7 @@ fn script(shape: Shape, way: Way) -> String {
             ),
             format!(
                 "{EVENT} values ('evt_' || {ID}, 'beside', 'deduction.made', 'deduction',
-                    'txn_' || {ID}, 1, 1, '', '', 'trivet.billing.v1.DeductionMade', repeat('z', 150)::bytea, 1)"
+                    'txn_' || {ID}, 1, 1, '', '', 'trivet.billing.v1.DeductionMade', repeat('z', 150)::bytea)"
             ),
             "commit".to_owned(),
         ]
@@ -114,7 +140,7 @@ fn script(shape: Shape, way: Way) -> String {
                             1, 0, version, balance, balance - held, '', 'chat', 'chat.completions', 'key_1', '', 1, hash
                        from taken)
              {EVENT} select 'evt_' || {ID}, 'beside', 'deduction.made', 'deduction',
-                    'txn_' || {ID}, 1, 1, '', '', 'trivet.billing.v1.DeductionMade', repeat('z', 150)::bytea, 1
+                    'txn_' || {ID}, 1, 1, '', '', 'trivet.billing.v1.DeductionMade', repeat('z', 150)::bytea
                from taken"
         ),
     };
@@ -229,10 +255,10 @@ async fn charge(connection: &mut sqlx::SqliteConnection, id: &str, user: &str) {
     .await
     .unwrap();
     sqlx::query(
-        "insert into outbox (event_id, tenant_id, type, aggregate, subject, aggregate_version, time, traceparent,
-             causation_id, data_schema, data, sent_time)
+        "insert into beside (event_id, tenant_id, type, aggregate, subject, aggregate_version, time, traceparent,
+             causation_id, data_schema, data)
          values ('evt_' || $1, 'beside', 'deduction.made', 'deduction', $1, 1, 1, '', '',
-                 'trivet.billing.v1.DeductionMade', zeroblob(150), 1)",
+                 'trivet.billing.v1.DeductionMade', zeroblob(150))",
     )
     .bind(&unique)
     .execute(&mut *transaction)

@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
 /// How often what is too old is forgotten.
 const PURGE: Duration = Duration::from_mins(1);
-/// How long the outbox keeps what was told: for this long it can be told again.
+/// How long after it happened the outbox keeps an event that is done with: for this long it can be told again.
 const OUTBOX_KEPT: Duration = Duration::from_hours(30 * 24);
 /// How long the inbox remembers what was felt: longer than outbox and stream together can repeat it.
 const INBOX_KEPT: Duration = Duration::from_hours(90 * 24);

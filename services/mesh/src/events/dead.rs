@@ -128,7 +128,7 @@ impl DeadLetters {
                         if letter {
                             inbox::set_state(transaction, event_id, State::Discarded).await?;
                         }
-                        Ok(outbox::discard(transaction, tenant, event_id, *now).await? || letter)
+                        Ok(outbox::discard(transaction, tenant, event_id).await? || letter)
                     }
                 }
             })

@@ -1,9 +1,10 @@
-//! The rows of `outbox`: the record of what was told, of which every stream is a copy.
+//! The rows of `outbox`: the record of what is told, of which every stream is a copy; and of `outbox_waiting`, what of it is
+//! to be told yet, which the database itself adds to.
 
 mod changes;
 mod schema;
 
-use sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm::{ConnectionTrait, DbBackend, Value};
 
 use super::{
     CloudEvent, Draft, Origin,
@@ -12,7 +13,7 @@ use super::{
     flow::Pending,
 };
 pub(super) use changes::changes;
-pub(super) use schema::{MIGRATION, ORDER, POSITIONS};
+pub(super) use schema::{MIGRATION, ORDER, POSITIONS, WAITING};
 
 use crate::{
     Tenant, Time, id,
@@ -65,16 +66,35 @@ const PURGED: i64 = 1_000;
 const EVENT: &str = "event_id, cast($1 as text) as source, type as kind, tenant_id, aggregate, subject,
     aggregate_version, time, traceparent, causation_id, data_schema, data, '' as fault";
 
-/// Events that the bus refused and nobody has discarded; mostly none. Materialized, because PostgreSQL would otherwise
-/// look for them once for each event that waits, whenever its statistics are from before the wait.
-const REFUSED: &str = "refused as materialized (
-    select tenant_id, aggregate, subject, position from outbox where refused_time is not null and sent_time is null)";
+/// That an event of the outbox is done with: it neither waits to be told nor was refused without having been discarded since.
+/// Not `not exists`, of which PostgreSQL may make a join, through all that waits; nor `is null`, of which it thinks that it is
+/// mostly false.
+const DONE: &str =
+    "coalesce((select false from outbox_waiting left_over where left_over.position = outbox.position), true)
+    and coalesce((select false from outbox_refused left_over where left_over.position = outbox.position), true)";
 
-/// That `waiting` is to be told: no bus has refused it, nor one that it stands behind.
-const WAITING: &str = "waiting.sent_time is null and waiting.refused_time is null
-    and not exists (select 1 from refused
-                     where refused.tenant_id = waiting.tenant_id and refused.aggregate = waiting.aggregate
-                       and refused.subject = waiting.subject and refused.position < waiting.position)";
+/// That `waiting` is to be told: a bus has neither refused it nor an event that it stands behind. Mostly none is, which is looked at
+/// once; where some are, each event is compared as it comes, and what waits is in its order already.
+const FREE: &str = "((select 1 from outbox_refused limit 1) is null
+    or (select 1 from outbox_refused refused
+         where refused.tenant_id = waiting.tenant_id and refused.aggregate = waiting.aggregate
+           and refused.subject = waiting.subject and refused.position <= waiting.position limit 1) is null)";
+
+#[derive(QueryRow)]
+struct Position {
+    position: i64,
+}
+
+/// The condition that a row is at one of these positions, which are in their order, with its values. The bounds say nothing
+/// new, but however PostgreSQL then goes about it, it stays between them.
+fn at(connection: &impl ConnectionTrait, positions: &[i64], values: &mut Vec<Value>) -> Result<String, StoreError> {
+    let rows = Rows::new([("position", Kind::Number)], positions.iter().map(|position| [(*position).into()]));
+    let rows = rows.bind(connection, "k", values)?;
+    let (first, last) = (positions.first().copied().unwrap_or(0), positions.last().copied().unwrap_or(0));
+    values.extend([first.into(), last.into()]);
+    let count = values.len();
+    Ok(format!("position >= ${} and position <= ${count} and position in (select position from {rows})", count - 1))
+}
 
 /// An event with its place in the outbox.
 #[derive(QueryRow)]
@@ -99,54 +119,65 @@ pub(super) async fn unsent(
     after: i64,
     limit: u64,
 ) -> Result<Vec<Kept>, StoreError> {
+    // Two statements: of one, PostgreSQL may make a walk through the whole outbox beside what waits.
     let text = format!(
-        "with {REFUSED}
-         select position, commit_order, {EVENT}, '{PROTOBUF}' as content_type from outbox waiting
-          where {WAITING} and position > $2 order by position limit $3"
+        "select position from outbox_waiting waiting where position > $1 and {FREE} order by position limit {limit}"
     );
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let statement = sql(connection, &text, [source.into(), after.into(), limit.into()]);
-    Ok(Kept::find_by_statement(statement).all(connection).await?)
+    let found = Position::find_by_statement(sql(connection, &text, [after.into()])).all(connection).await?;
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let positions: Vec<i64> = found.into_iter().map(|row| row.position).collect();
+    let mut values = vec![source.into()];
+    let at = at(connection, &positions, &mut values)?;
+    let text = format!(
+        "select position, commit_order, {EVENT}, '{PROTOBUF}' as content_type from outbox where {at} order by position"
+    );
+    let kept = Kept::find_by_statement(sql(connection, &text, values)).all(connection).await?;
+    if kept.is_empty() {
+        return Err(StoreError::Impossible("what waits to be told is not in the outbox"));
+    }
+    Ok(kept)
 }
 
-/// Notes that these were told.
-pub(super) async fn mark_sent(
-    connection: &impl ConnectionTrait,
-    positions: &[i64],
-    now: Time,
-) -> Result<(), StoreError> {
+/// Notes that these, in their order, were told.
+pub(super) async fn mark_told(connection: &impl ConnectionTrait, positions: &[i64]) -> Result<(), StoreError> {
     if positions.is_empty() {
         return Ok(());
     }
-    let rows = Rows::new([("position", Kind::Number)], positions.iter().map(|position| [(*position).into()]));
-    let mut values = vec![now.into()];
-    let text = format!(
-        // By their positions alone: where many wait, going through those that do would take longer the more there are.
-        "update outbox set sent_time = $1 from {} where outbox.position = k.position",
-        rows.bind(connection, "k", &mut values)?
-    );
+    let mut values = Vec::new();
+    let text = format!("delete from outbox_waiting where {}", at(connection, positions, &mut values)?);
     connection.execute_raw(sql(connection, &text, values)).await?;
     Ok(())
 }
 
-/// Notes that the bus does not take this one.
+/// Notes that the bus does not take this one, where it still waits.
 pub(super) async fn mark_refused(
     connection: &impl ConnectionTrait,
     position: i64,
     refusal: &str,
     now: Time,
 ) -> Result<(), StoreError> {
-    let text = "update outbox set refused_time = $2, refusal = $3 where position = $1 and sent_time is null";
-    connection.execute_raw(sql(connection, text, [position.into(), now.into(), refusal.into()])).await?;
+    let no_more = "delete from outbox_waiting where position = $1";
+    if connection.execute_raw(sql(connection, no_more, [position.into()])).await?.rows_affected() == 0 {
+        return Ok(());
+    }
+    let refused = "insert into outbox_refused (position, tenant_id, aggregate, subject)
+                       select position, tenant_id, aggregate, subject from outbox where position = $1
+                       on conflict do nothing";
+    connection.execute_raw(sql(connection, refused, [position.into()])).await?;
+    let why = "update outbox set refused_time = $2, refusal = $3 where position = $1";
+    connection.execute_raw(sql(connection, why, [position.into(), now.into(), refusal.into()])).await?;
     Ok(())
 }
 
-/// Forgets what was told before `horizon`, a piece of it; says how many rows that were.
+/// Forgets what happened before `horizon` and is done with, a piece of it; says how many rows that were.
 pub(super) async fn purge(connection: &impl ConnectionTrait, horizon: Time) -> Result<u64, StoreError> {
-    let text = "delete from outbox where position in
-                    (select position from outbox where sent_time < $1 order by sent_time limit $2)";
-    let statement = sql(connection, text, [horizon.into(), PURGED.into()]);
-    Ok(connection.execute_raw(statement).await?.rows_affected())
+    let text = format!(
+        "delete from outbox where position in
+            (select position from outbox where time < $1 and {DONE} order by time limit {PURGED})"
+    );
+    Ok(connection.execute_raw(sql(connection, &text, [horizon.into()])).await?.rows_affected())
 }
 
 /// A place in the order of commits.
@@ -246,29 +277,32 @@ pub(super) async fn past(connection: &impl ConnectionTrait, from: Time) -> Resul
     past.ok_or(StoreError::Impossible("a count has no row"))
 }
 
-/// Takes back that up to `limit` events between two positions, the last included, were told; answers their positions,
-/// in order.
+/// Has up to `limit` events between two positions, the last included, wait to be told again; answers their positions, in
+/// order.
 pub(super) async fn tell_again(
     connection: &impl ConnectionTrait,
     from: Time,
     (after, last): (i64, i64),
     limit: usize,
 ) -> Result<Vec<i64>, StoreError> {
-    #[derive(QueryRow)]
-    struct Position {
-        position: i64,
-    }
+    // Held, so that none is forgotten before it waits: who forgets it then forgets that it waits, too.
+    let held = if connection.get_database_backend() == DbBackend::Postgres { "for key share" } else { "" };
     let text = format!(
-        "update outbox set sent_time = null where position in
-            (select position from outbox
-              where time >= $1 and refused_time is null and position > $2 and position <= $3
-              order by position limit {limit})
-         returning position"
+        "select position from outbox
+          where time >= $1 and refused_time is null and position > $2 and position <= $3
+          order by position limit {limit} {held}"
     );
     let statement = sql(connection, &text, [from.into(), after.into(), last.into()]);
-    let rows = Position::find_by_statement(statement).all(connection).await?;
-    let mut positions: Vec<i64> = rows.into_iter().map(|row| row.position).collect();
-    positions.sort_unstable();
+    let found = Position::find_by_statement(statement).all(connection).await?;
+    let positions: Vec<i64> = found.into_iter().map(|row| row.position).collect();
+    if let Some(last) = positions.last() {
+        // What waits already is told once.
+        let text = "insert into outbox_waiting (position, tenant_id, aggregate, subject)
+                        select position, tenant_id, aggregate, subject from outbox
+                         where time >= $1 and refused_time is null and position > $2 and position <= $3
+                        on conflict do nothing";
+        connection.execute_raw(sql(connection, text, [from.into(), after.into(), (*last).into()])).await?;
+    }
     Ok(positions)
 }
 
@@ -280,19 +314,19 @@ pub(super) async fn dead(
     (after, position): (Time, i64),
     limit: u64,
 ) -> Result<Vec<DeadLetter>, StoreError> {
-    // What waits behind all of the page is counted in one go: no index leads from an aggregate to what it has unsent.
+    // What waits behind all of the page is counted in one go: no index leads from an aggregate to what of it waits.
     let text = format!(
         "with page as (
             select position, event_id, type as kind, tenant_id, aggregate, subject, aggregate_version, time,
                    refusal as cause, refused_time as fail_time
-              from outbox where tenant_id = $2 and refused_time is not null and sent_time is null
-               and (refused_time, position) > ($3, $4)
+              from outbox where tenant_id = $2 and refused_time is not null and (refused_time, position) > ($3, $4)
+               and (select 1 from outbox_refused refused where refused.position = outbox.position) is not null
              order by refused_time, position limit {limit}
          ), behind as (
-            select page.position, count(*) as waiting from page join outbox later
+            select page.position, count(*) as waiting from page join outbox_waiting later
                 on later.tenant_id = page.tenant_id and later.aggregate = page.aggregate
                and later.subject = page.subject and later.position > page.position
-             where later.sent_time is null group by page.position
+             group by page.position
          )
          select page.position, '{BUS}' as consumer, event_id, kind, cast($1 as text) as source, subject,
                 aggregate_version, time, cast(1 as bigint) as attempts, cause, fail_time,
@@ -310,10 +344,17 @@ pub(super) async fn retry(
     tenant: &Tenant,
     event_id: &str,
 ) -> Result<bool, StoreError> {
-    let text = "update outbox set refused_time = null, refusal = ''
-                 where tenant_id = $1 and event_id = $2 and refused_time is not null and sent_time is null";
-    let statement = sql(connection, text, [tenant.clone().into(), event_id.into()]);
-    Ok(connection.execute_raw(statement).await?.rows_affected() > 0)
+    if !discard(connection, tenant, event_id).await? {
+        return Ok(false);
+    }
+    let key = || [tenant.clone().into(), event_id.into()];
+    let as_new = "update outbox set refused_time = null, refusal = '' where tenant_id = $1 and event_id = $2";
+    connection.execute_raw(sql(connection, as_new, key())).await?;
+    let wait = "insert into outbox_waiting (position, tenant_id, aggregate, subject)
+                    select position, tenant_id, aggregate, subject from outbox where tenant_id = $1 and event_id = $2
+                    on conflict do nothing";
+    connection.execute_raw(sql(connection, wait, key())).await?;
+    Ok(true)
 }
 
 /// Takes a refused event out of the way of those behind it, as if it had been told; false where it is none that the bus
@@ -322,12 +363,17 @@ pub(super) async fn discard(
     connection: &impl ConnectionTrait,
     tenant: &Tenant,
     event_id: &str,
-    now: Time,
 ) -> Result<bool, StoreError> {
-    let text = "update outbox set sent_time = $3
-                 where tenant_id = $1 and event_id = $2 and refused_time is not null and sent_time is null";
-    let statement = sql(connection, text, [tenant.clone().into(), event_id.into(), now.into()]);
-    Ok(connection.execute_raw(statement).await?.rows_affected() > 0)
+    let event = "select position from outbox where tenant_id = $1 and event_id = $2 and refused_time is not null";
+    let key = || [tenant.clone().into(), event_id.into()];
+    let refused = format!("delete from outbox_refused where position in ({event})");
+    if connection.execute_raw(sql(connection, &refused, key())).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    // A replay that did not see yet that it was refused may have it wait as well.
+    let waiting = format!("delete from outbox_waiting where position in ({event})");
+    connection.execute_raw(sql(connection, &waiting, key())).await?;
+    Ok(true)
 }
 
 /// What is to be told, by type; no more than `limit` of them.
@@ -336,10 +382,15 @@ pub(super) async fn pending(
     tenant: &Tenant,
     limit: usize,
 ) -> Result<Vec<Pending>, StoreError> {
+    // The bound says nothing new, but not even a walk through the outbox begins before it.
     let text = format!(
-        "select type as kind, count(refused_time) as dead, count(*) - count(refused_time) as waiting,
+        "with left_over as not materialized (
+            select position, tenant_id from outbox_waiting union all select position, tenant_id from outbox_refused)
+         select type as kind, count(refused_time) as dead, count(*) - count(refused_time) as waiting,
                 min(case when refused_time is null then time end) as oldest
-           from outbox where sent_time is null and tenant_id = $1 group by type order by type limit {limit}"
+           from outbox where position >= (select min(position) from left_over)
+            and position in (select position from left_over where tenant_id = $1)
+          group by type order by type limit {limit}"
     );
     Ok(Pending::find_by_statement(sql(connection, &text, [tenant.clone().into()])).all(connection).await?)
 }
@@ -357,9 +408,9 @@ pub(super) struct Backlog {
 /// How far telling is behind; what waits is counted up to [`COUNTED`].
 pub(super) async fn backlog(connection: &impl ConnectionTrait) -> Result<Backlog, StoreError> {
     let text = format!(
-        "with {REFUSED}
-         select (select count(*) from (select 1 from outbox waiting where {WAITING} limit {COUNTED}) counted) as waiting,
-                (select time from outbox waiting where {WAITING} order by position limit 1) as oldest"
+        "select (select count(*) from (select 1 from outbox_waiting waiting where {FREE} limit {COUNTED}) counted) as waiting,
+                (select time from outbox where position =
+                    (select position from outbox_waiting waiting where {FREE} order by position limit 1)) as oldest"
     );
     let backlog = Backlog::find_by_statement(sql(connection, &text, [])).one(connection).await?;
     backlog.ok_or(StoreError::Impossible("a count has no row"))

@@ -219,7 +219,7 @@ impl Relay {
         let context = Context::own(Tenant::default_tenant(), BUDGET);
         let noted = self.store.unit(&context).run(input, |(positions, refusals, counts, now), transaction| {
             Box::pin(async move {
-                outbox::mark_sent(transaction, positions, *now).await?;
+                outbox::mark_told(transaction, positions).await?;
                 for (position, cause) in refusals {
                     outbox::mark_refused(transaction, *position, cause, *now).await?;
                 }

@@ -176,6 +176,9 @@ fn postgres_options(
             ("lock_timeout", "2s"),
             ("statement_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "15s"),
+            // No statement is worth compiling, which takes longer than any of them should; one that is planned before its
+            // tables were analyzed is compiled all the same.
+            ("jit", "off"),
         ])
     });
     options

@@ -156,7 +156,7 @@ impl Ground {
         match self.location("source") {
             Location::Postgres { .. } => {
                 let mut connection = self.postgres().await;
-                let lock = "begin; lock table source.outbox in exclusive mode";
+                let lock = "begin; lock table source.outbox, source.outbox_waiting in exclusive mode";
                 in_time("the lock", connection.execute(lock)).await.unwrap();
                 Box::new(connection)
             }

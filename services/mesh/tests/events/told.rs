@@ -235,7 +235,9 @@ pub(crate) struct Told {
 
 /// The outbox, in its order.
 pub(crate) async fn outbox(source: &Store) -> Vec<Told> {
-    let text = "select event_id, subject, aggregate_version as version, sent_time is not null as is_sent, refusal
+    let text = "select event_id, subject, aggregate_version as version, refusal,
+                       position not in (select position from outbox_waiting union select position from outbox_refused)
+                           as is_sent
                   from outbox order by position";
     let reader = source.reader();
     Told::find_by_statement(sql(reader, text, [])).all(reader).await.unwrap()
@@ -252,17 +254,22 @@ pub(crate) async fn waiting_or_told(source: &Store) -> i64 {
 
 /// How many events were told.
 pub(crate) async fn told(source: &Store) -> i64 {
-    number(source, "select count(*) from outbox where sent_time is not null").await
+    number(source, "select (select count(*) from outbox) - (select count(*) from outbox_waiting) - (select count(*) from outbox_refused)").await
 }
 
 /// How many events wait to be told.
 pub(crate) async fn waiting(source: &Store) -> i64 {
-    number(source, "select count(*) from outbox where sent_time is null").await
+    number(source, "select (select count(*) from outbox_waiting) + (select count(*) from outbox_refused)").await
 }
 
 /// Tells everything again, as an operator does after the bus lost it.
 pub(crate) async fn tell_all_again(source: &Store) {
-    execute(source, "update outbox set sent_time = null").await;
+    execute(
+        source,
+        "insert into outbox_waiting select position, tenant_id, aggregate, subject from outbox
+                          where refused_time is null on conflict do nothing",
+    )
+    .await;
 }
 
 /// Changes rows as an operator does, who knows what he does.

@@ -134,10 +134,15 @@ async fn template(server: &str) -> String {
     name
 }
 
-/// Whether a process of this connection's database waits for what another one holds. Not for a connection within a transaction,
-/// to which PostgreSQL shows the processes that there were at its first look.
+/// Whether a process of this connection's database waits for what another one holds.
 pub(crate) async fn is_one_waiting(watcher: &mut PgConnection) -> bool {
-    let waiting = "select exists (select 1 from pg_stat_activity
-                                   where datname = current_database() and wait_event_type = 'Lock')";
+    how_many_wait(watcher).await > 0
+}
+
+/// How many processes of this connection's database wait for what others hold. Not for a connection within a transaction, to
+/// which PostgreSQL shows the processes that there were at its first look.
+pub(crate) async fn how_many_wait(watcher: &mut PgConnection) -> i64 {
+    let waiting = "select count(*) from pg_stat_activity
+                    where datname = current_database() and wait_event_type = 'Lock'";
     sqlx::query_scalar(waiting).fetch_one(watcher).await.unwrap()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh::{
-    Context, Store, Tenant,
+    Clock, Context, Store, Tenant,
     store::{self, sql},
 };
 use prost::Message as _;
@@ -54,10 +54,17 @@ impl Other {
     }
 
     pub(crate) async fn write(&self, text: impl Into<String>, values: Vec<Value>) {
+        self.write_each(vec![(text.into(), values)]).await;
+    }
+
+    /// Writes all of it in one transaction.
+    pub(crate) async fn write_each(&self, statements: Vec<(String, Vec<Value>)>) {
         let context = Context::own(Tenant::default_tenant(), PATIENCE);
-        let written = self.0.unit(&context).run((text.into(), values), |(text, values), transaction| {
+        let written = self.0.unit(&context).run(statements, |statements, transaction| {
             Box::pin(async move {
-                transaction.execute_raw(sql(transaction, text, values.clone())).await?;
+                for (text, values) in statements {
+                    transaction.execute_raw(sql(transaction, text, values.clone())).await?;
+                }
                 Ok(())
             })
         });
@@ -67,10 +74,11 @@ impl Other {
     /// Tells something.
     pub(crate) async fn tell(&self, row: Row) {
         let values = [row.event_id, row.tenant, row.kind, row.subject].map(Into::into);
-        let values = values.into_iter().chain([row.version.into(), row.data.into()]).collect();
+        let now = Clock::system().now().micros();
+        let values = values.into_iter().chain([row.version.into(), now.into(), row.data.into()]).collect();
         let text = "insert into outbox (event_id, tenant_id, type, aggregate, subject, aggregate_version, time,
                                         traceparent, causation_id, data_schema, data)
-                    values ($1, $2, $3, 'user', $4, $5, 1700000000000000, '', '', 'trivet.account.v1.UserCreated', $6)";
+                    values ($1, $2, $3, 'user', $4, $5, $6, '', '', 'trivet.account.v1.UserCreated', $7)";
         self.write(text, values).await;
     }
 

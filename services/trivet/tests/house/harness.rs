@@ -289,8 +289,8 @@ async fn everything_is_told(config: &Config) {
 
 /// How many events of a role wait to be told; of one that has an event which no bus takes, none that counts.
 async fn waiting(store: &Store) -> i64 {
-    let refused = "select count(*) from outbox where refused_time is not null and sent_time is null";
-    let untold = "select count(*) from outbox where sent_time is null";
+    let refused = "select count(*) from outbox_refused";
+    let untold = "select count(*) from outbox_waiting";
     let number = async |text| mesh::store::count(store.reader(), text, []).await.unwrap();
     if number(refused).await == 0 { number(untold).await } else { 0 }
 }

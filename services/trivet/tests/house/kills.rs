@@ -80,7 +80,7 @@ async fn count(store: &Store, text: &str) -> i64 {
 async fn a_laptop_that_loses_power_twenty_times_has_told_everything_once_in_the_end() {
     let databases = Databases::sqlite();
     let config = config(&databases, &[]);
-    let unsent = "select count(*) from outbox where sent_time is null";
+    let unsent = "select count(*) from outbox_waiting";
     let mut left = 0;
     for kill in 0..KILLS {
         let process = Process::dev(&databases).await;

@@ -44,6 +44,7 @@ mod money_bounds;
 mod money_told;
 mod observe;
 mod organizations;
+mod outbox;
 mod overview;
 mod payments;
 mod plans;

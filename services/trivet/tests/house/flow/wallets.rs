@@ -5,7 +5,7 @@ use std::time::Duration;
 use trivet::RoleName;
 use trivet_proto::billing::v1::{GetWalletRequest, RecordPaymentRequest, Wallet, WalletState};
 
-use super::{all_told, delete, of, restore, run};
+use super::{TOLD_AGAIN, all_told, delete, of, restore, run};
 use crate::harness::{House, eventually, on_every_store_with_a_held_clock, order, payment, person, reason};
 
 async fn wallet(house: &House, tenant: &str, user_id: &str, currency: &str) -> Wallet {
@@ -69,7 +69,7 @@ async fn a_deletion_that_is_told_again_changes_a_frozen_wallet_no_more() {
         frozen(house, "ada").await;
         let before = wallet(house, "default", "ada", "USDC").await;
         clock.advance(Duration::from_secs(5));
-        run(house, RoleName::Account, "update outbox set sent_time = null").await;
+        run(house, RoleName::Account, TOLD_AGAIN).await;
         all_told(house).await;
         assert_eq!(wallet(house, "default", "ada", "USDC").await, before);
         // Erased after it was deleted: another event, which finds nothing left to freeze.

@@ -145,7 +145,7 @@ async fn every_period_once(store: &Store, periods: i64) {
     let counted = async |text| count(reader, text, []).await.unwrap();
     assert_eq!((counted(GAPS).await, counted(TWICE).await), (0, 0));
     assert_eq!(counted(PERIODS).await, periods);
-    eventually("telling", async || counted("select count(*) from outbox where sent_time is null").await == 0).await;
+    eventually("telling", async || counted("select count(*) from outbox_waiting").await == 0).await;
     assert_eq!(counted(RENEWALS).await, periods);
 }
 
