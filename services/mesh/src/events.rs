@@ -105,6 +105,7 @@ pub struct Aggregate<'a> {
 }
 
 /// An event that is to be written down: with what it is about, and not yet with whose it is.
+#[derive(Clone)]
 pub struct Draft {
     aggregate: &'static str,
     subject: String,

@@ -180,6 +180,33 @@ pub(super) async fn purge(connection: &impl ConnectionTrait, horizon: Time) -> R
     Ok(connection.execute_raw(sql(connection, &text, [horizon.into()])).await?.rows_affected())
 }
 
+/// What could be seen at a moment.
+#[derive(Clone, Copy, Debug, Default, QueryRow)]
+pub(super) struct Sight {
+    /// All transactions with a lower number had ended.
+    pub(super) all_before: i64,
+    /// None with this number or a higher one had.
+    pub(super) none_from: i64,
+    /// The first event that a bus had refused and nobody discarded.
+    pub(super) refused: Option<i64>,
+}
+
+/// What can be seen now. On SQLite all that is committed has a position before all that is not, and needs no numbers.
+pub(super) async fn sight(connection: &impl ConnectionTrait) -> Result<Sight, StoreError> {
+    let (all_before, none_from) = match connection.get_database_backend() {
+        DbBackend::Postgres => (
+            "pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+            "pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
+        ),
+        _ => ("0", "0"),
+    };
+    let text = format!(
+        "select {all_before} as all_before, {none_from} as none_from, (select min(position) from outbox_refused) as refused"
+    );
+    let sight = Sight::find_by_statement(sql(connection, &text, [])).one(connection).await?;
+    sight.ok_or(StoreError::Impossible("a look sees nothing"))
+}
+
 /// A place in the order of commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, QueryRow)]
 pub(super) struct Place {

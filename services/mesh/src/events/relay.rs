@@ -1,9 +1,11 @@
 //! The relay: takes events out of a service's outbox, has the bus tell them, and notes that they were told.
 //!
 //! It reads what was not told yet, never just what comes after a position: positions are handed out before the commit, and a
-//! row with a lower one can appear later (money.md, section E). Between two looks at all there is, it looks a good way
-//! behind what it told last: an index keeps the entries of what was told until it is vacuumed, and going through those of
-//! a busy day takes longer than the telling. It holds no transaction while it waits for the bus.
+//! row with a lower one can appear later (money.md, section E). Between two looks at all there is, it begins where
+//! transactions that were under way may have written: an index keeps the entries of what was told until it is vacuumed, and
+//! going through those of a busy day takes longer than the telling. It holds no transaction while it waits for the bus.
+
+mod near;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use near::Near;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -33,9 +36,6 @@ const POLL: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 /// The same where there is one writer, whom calls wait for while it notes what was told.
 const PAUSE_OF_ONE_WRITER: Duration = Duration::from_millis(50);
-/// How many positions behind the last one a look begins that is not at all there is. What a transaction writes that takes
-/// so long that this is not enough waits for the next look at all, [`POLL`] at most.
-const BEHIND: i64 = 4_096;
 /// The wait after the first failure; it doubles with each that follows, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait for a bus that is away.
@@ -51,6 +51,15 @@ pub(super) struct Relay {
     pub(super) clock: Clock,
     pub(super) settings: EventSettings,
     pub(super) instruments: Arc<Instruments>,
+}
+
+/// A look at what waits.
+struct Look {
+    pass: Pass,
+    /// The last position that it saw; where it began if there was none.
+    last: i64,
+    /// The first event that the bus refused.
+    refused: Option<i64>,
 }
 
 /// How one look at the outbox ended.
@@ -71,23 +80,27 @@ impl Relay {
         let mut committed = self.store.committed();
         let mut failures = 0_u32;
         let pause = if self.store.has_one_writer() { PAUSE_OF_ONE_WRITER } else { PAUSE };
-        // Where a look begins that is not at all there is, and when the next one at all there is begins.
-        let (mut near, mut whole) = (0, Instant::now());
+        // The next look at all that waits is made when it is due, the others begin near the end.
+        let (mut near, mut due) = (Near::default(), Instant::now());
         loop {
             // Before looking: what is committed from now on is looked for again.
             committed.mark_unchanged();
             let began = Instant::now();
-            let from = if began >= whole { 0 } else { near };
-            if from == 0 {
-                whole = began + POLL;
-            }
-            let looked = self.pass(from).await;
-            near = match &looked {
-                Ok((Pass::Full | Pass::Some | Pass::Done, last)) => near.max(last.saturating_sub(BEHIND)),
-                // What was not told may be anywhere.
-                Ok((Pass::Later(_), _)) | Err(_) => 0,
+            let looked = async {
+                let sight = outbox::sight(self.store.reader()).await?;
+                let after = if began >= due { 0 } else { near.after(sight) };
+                if after == 0 {
+                    due = began + POLL;
+                }
+                Ok::<_, StoreError>((sight, self.pass(after).await?))
             };
-            let trouble = match looked.map(|(pass, _)| pass) {
+            let looked = looked.await;
+            match &looked {
+                // What was not told may be anywhere.
+                Ok((_, Look { pass: Pass::Later(_), .. })) | Err(_) => near = Near::default(),
+                Ok((sight, look)) => near.note(*sight, look),
+            }
+            let trouble = match looked.map(|(_, look)| look.pass) {
                 Ok(Pass::Full) => None,
                 Ok(Pass::Some) => {
                     tokio::time::sleep_until(began + pause).await;
@@ -124,7 +137,7 @@ impl Relay {
     /// Comes back when everything is told. A bus that takes nothing for now is asked again and again.
     pub(super) async fn flush(&self) -> Result<(), StoreError> {
         loop {
-            match self.pass(0).await?.0 {
+            match self.pass(0).await?.pass {
                 Pass::Full | Pass::Some => {}
                 Pass::Done => return Ok(()),
                 Pass::Later(cause) => {
@@ -136,14 +149,17 @@ impl Relay {
         }
     }
 
-    /// Tells what there is after a position; says how far it looked. Within the pass the position only moves on to see past
-    /// aggregates that wait.
-    async fn pass(&self, mut after: i64) -> Result<(Pass, i64), StoreError> {
+    /// Tells what there is after a position. Within the pass the position only moves on to see past aggregates that wait.
+    async fn pass(&self, mut after: i64) -> Result<Look, StoreError> {
         let mut stuck = BTreeSet::new();
         let mut later = None;
+        let mut first_refused = None;
+        let ended = |pass, last, refused| Ok(Look { pass, last, refused });
         loop {
             let kept = outbox::unsent(self.store.reader(), self.source, after, BATCH).await?;
-            let Some(last) = kept.last() else { return Ok((later.map_or(Pass::Done, Pass::Later), after)) };
+            let Some(last) = kept.last() else {
+                return ended(later.map_or(Pass::Done, Pass::Later), after, first_refused);
+            };
             let full = u64::try_from(kept.len()).is_ok_and(|kept| kept == BATCH);
             after = last.position;
             let free = |kept: &Kept| !stuck.contains(&kept.event.aggregate_key());
@@ -162,11 +178,12 @@ impl Relay {
                 }
             }
             let idle = told.is_empty() && refused.is_empty();
+            first_refused = first_refused.or(refused.first().map(|(kept, _)| kept.position));
             self.settle(told, refused).await?;
             match &later {
-                None => return Ok((if full { Pass::Full } else { Pass::Some }, after)),
+                None => return ended(if full { Pass::Full } else { Pass::Some }, after, first_refused),
                 Some(cause) if idle && (stuck.len() > STUCK || self.bus.is_away()) => {
-                    return Ok((Pass::Later(cause.clone()), after));
+                    return ended(Pass::Later(cause.clone()), after, first_refused);
                 }
                 Some(_) => {}
             }
