@@ -133,6 +133,7 @@ fn only_the_wire_names_tonic_and_only_the_rows_name_sea_orm() {
             "claim/many.rs",
             "events/outbox.rs",
             "events/outbox/changes.rs",
+            "events/outbox/refused.rs",
             "events/inbox.rs",
             "events/letters.rs",
             "events/cloud.rs",

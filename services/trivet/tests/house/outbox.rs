@@ -82,69 +82,68 @@ async fn what_an_older_release_left_untold_is_told_and_what_is_done_with_is_forg
     }
 }
 
-/// On PostgreSQL, where there is more than one writer.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_forgotten_while_it_is_to_be_told_again_does_not_wait_for_ever() {
-    let Some(databases) = Databases::postgres().await else { return };
+/// A house that has told that Ada is there, somebody who has done something in its database and not committed it, and somebody
+/// who watches. On PostgreSQL, where there is more than one writer.
+async fn while_somebody(has_done: &str) -> Option<(Databases, House, PgConnection, PgConnection)> {
+    let databases = Databases::postgres().await?;
     let house = House::start(config(&databases, &[]), &RoleName::ALL).await;
     house.accounts().ensure_account(person("ada")).await.unwrap();
     told_all(&house).await;
     let url = house.config.account.database_url.reveal();
     let connect = async || PgConnection::connect(url).await.unwrap();
-    let (mut holding, mut watching, mut forgetting) = (connect().await, connect().await, connect().await);
-    // Whoever wants to have it wait, too, has to see first what becomes of this.
-    holding.execute("begin").await.unwrap();
-    let wait = "insert into account.outbox_waiting select position, tenant_id, aggregate, subject from account.outbox";
-    holding.execute(wait).await.unwrap();
+    let (mut holding, watching) = (connect().await, connect().await);
+    let text = format!("set search_path to account; begin; {has_done}");
+    holding.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(text))).await.unwrap();
+    Some((databases, house, holding, watching))
+}
+
+/// Has account tell everything again, which waits for somebody who does something else meanwhile.
+async fn replay_while(house: &House, watching: &mut PgConnection, meanwhile: impl AsyncFnOnce(&mut PgConnection)) {
     let replay = async {
-        let progress = all_again(&house, 0).await;
+        let progress = all_again(house, 0).await;
         assert_eq!(progress.last().unwrap().replayed, 1);
     };
-    let forget = async {
-        while !is_one_waiting(&mut watching).await {
+    let meanwhile = async {
+        while !is_one_waiting(watching).await {
             tokio::task::yield_now().await;
         }
+        meanwhile(watching).await;
+    };
+    tokio::time::timeout(PATIENCE, async { tokio::join!(replay, meanwhile) }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_while_it_is_to_be_told_again_does_not_wait_for_ever() {
+    // Whoever wants to have it wait, too, has to see first what becomes of this.
+    let wait = "insert into outbox_waiting select position, tenant_id, aggregate, subject from outbox";
+    let Some((databases, house, mut holding, mut watching)) = while_somebody(wait).await else { return };
+    let mut forgetting = PgConnection::connect(house.config.account.database_url.reveal()).await.unwrap();
+    replay_while(&house, &mut watching, async |watching| {
         let forget = tokio::spawn(async move { forgetting.execute("delete from account.outbox").await.unwrap() });
-        while !forget.is_finished() && how_many_wait(&mut watching).await < 2 {
+        while !forget.is_finished() && how_many_wait(watching).await < 2 {
             tokio::task::yield_now().await;
         }
         holding.execute("rollback").await.unwrap();
         assert_eq!(forget.await.unwrap().rows_affected(), 1);
-    };
-    tokio::time::timeout(PATIENCE, async { tokio::join!(replay, forget) }).await.unwrap();
+    })
+    .await;
     let account = Other::at(&house.config, RoleName::Account).await;
     assert_eq!(account.count("select count(*) from outbox_waiting").await, 0);
     house.running.drain(std::future::pending()).await;
     databases.done().await;
 }
 
-/// On PostgreSQL, where there is more than one writer.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_while_it_is_to_be_told_again_is_refused_and_keeps_nobody_else_waiting() {
-    let Some(databases) = Databases::postgres().await else { return };
-    let house = House::start(config(&databases, &[]), &RoleName::ALL).await;
-    house.accounts().ensure_account(person("ada")).await.unwrap();
-    told_all(&house).await;
-    let url = house.config.account.database_url.reveal();
-    let connect = async || PgConnection::connect(url).await.unwrap();
-    let (mut refusing, mut watching) = (connect().await, connect().await);
-    let all = "select position, tenant_id, aggregate, subject from account.outbox";
-    let refuse = format!(
-        "begin; insert into account.outbox_waiting {all}; delete from account.outbox_waiting;
-         insert into account.outbox_refused {all};
-         update account.outbox set refused_time = 1, refusal = 'no bus takes it'"
-    );
-    refusing.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(refuse))).await.unwrap();
-    let replay = async {
-        all_again(&house, 0).await;
-    };
-    let refuse = async {
-        while !is_one_waiting(&mut watching).await {
-            tokio::task::yield_now().await;
-        }
+    let refuse = "insert into outbox_waiting select position, tenant_id, aggregate, subject from outbox;
+                  delete from outbox_waiting;
+                  insert into outbox_refused select position, tenant_id, aggregate, subject from outbox;
+                  update outbox set refused_time = 1, refusal = 'no bus takes it'";
+    let Some((databases, house, mut refusing, mut watching)) = while_somebody(refuse).await else { return };
+    replay_while(&house, &mut watching, async |_| {
         refusing.execute("commit").await.unwrap();
-    };
-    tokio::time::timeout(PATIENCE, async { tokio::join!(replay, refuse) }).await.unwrap();
+    })
+    .await;
     let account = Other::at(&house.config, RoleName::Account).await;
     assert_eq!(account.count("select count(*) from outbox_waiting").await, 1, "it has come to be in both");
     rename(&house, "ada", "Ada L.").await;
