@@ -6,7 +6,7 @@
 
 mod many;
 
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
@@ -276,8 +276,9 @@ impl Claim {
             let differs = format!("it was a {}", row.method);
             return Ok(Seen::Taken(Taken::Reused { request_id, differs }));
         }
-        if row.fields != self.fields {
-            let differs = differing(&row.fields, &self.fields).join(", ");
+        let kept = shortened(&row.fields);
+        if kept != self.fields {
+            let differs = differing(&kept, &self.fields).join(", ");
             return Ok(Seen::Taken(Taken::Reused { request_id, differs }));
         }
         let decision = row.outcome.ok_or(StoreError::Impossible("a claim was committed without an answer"))?;
@@ -315,7 +316,12 @@ pub async fn is_used(
     Ok(count(connection, text, [tenant.clone().into(), request_id.clone().into()]).await? > 0)
 }
 
-/// `name=digest` of each field that is set, the digest being the whole SHA-256 of the value in hexadecimal.
+/// How many bytes of a field's SHA-256 are kept: two requests under one id are told apart by them, and nothing else is. The
+/// whole of them, in hexadecimal, would be most of what is kept of a request.
+const KEPT: usize = 16;
+
+/// `name=digest` of each field that is set, the digest being the first half of the value's SHA-256 (FIPS 180-4) in base64url
+/// (RFC 4648, section 5, without padding).
 fn digests(fields: &[(&str, &str)]) -> String {
     let mut digests = String::new();
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
@@ -324,7 +330,30 @@ fn digests(fields: &[(&str, &str)]) -> String {
         }
         digests.push_str(name);
         digests.push('=');
-        HEXLOWER.encode_append(&Sha256::digest(value.as_bytes()), &mut digests);
+        encode(&Sha256::digest(value.as_bytes()), &mut digests);
+    }
+    digests
+}
+
+fn encode(sha256: &[u8], digests: &mut String) {
+    BASE64URL_NOPAD.encode_append(sha256.get(..KEPT).unwrap_or(sha256), digests);
+}
+
+/// What was kept as it would be kept now: an earlier release kept the whole digests, in hexadecimal.
+fn shortened(kept: &str) -> String {
+    let mut digests = String::with_capacity(kept.len());
+    for (place, field) in kept.split(' ').enumerate() {
+        if place > 0 {
+            digests.push(' ');
+        }
+        match field.split_once('=').map(|(name, digest)| (name, HEXLOWER.decode(digest.as_bytes()))) {
+            Some((name, Ok(sha256))) if sha256.len() == Sha256::output_size() => {
+                digests.push_str(name);
+                digests.push('=');
+                encode(&sha256, &mut digests);
+            }
+            _ => digests.push_str(field),
+        }
     }
     digests
 }
@@ -363,6 +392,24 @@ mod tests {
             ["api_id", "user_id"]
         );
         assert_eq!(differing(&kept, &fields(&[])), ["amount", "user_id"]);
+    }
+
+    #[test]
+    fn what_an_earlier_release_kept_is_the_same_request_and_another_is_not() {
+        // SHA-256 of "ada" and of "0.1".
+        let earlier = "user_id=fdee430d40bd57deeac186cd9790033d0f06f909a8806e7ce6e717ab7c7d5029 \
+                       amount=14be4b45f18e0d8c67b4f719b5144eee88497e413709d11d85b096d8e2346310";
+        let seen = |amount| {
+            let fields = [("user_id", "ada"), ("amount", amount)];
+            let claim = Claim::new(&Tenant::default_tenant(), &RequestId::parse("req_1").unwrap(), "Deduct", &fields);
+            let (method, state, outcome) = ("Deduct".to_owned(), "APPLIED".to_owned(), Some(r#"{"Ok":7}"#.to_owned()));
+            claim
+                .compare::<i64, Taken>(Row { method, fields: earlier.to_owned(), state, outcome, void_time: None })
+                .unwrap()
+        };
+        assert_eq!(seen("0.1"), Seen::Answer(Ok(7)));
+        let (request_id, differs) = (RequestId::parse("req_1").unwrap(), "amount".to_owned());
+        assert_eq!(seen("0.2"), Seen::Taken(Taken::Reused { request_id, differs }));
     }
 
     #[test]
