@@ -24,12 +24,21 @@ use crate::{
     store::{Session, Transaction},
 };
 
-/// The weight of one commit: enough that its cost is shared, little enough that nobody waits long for the others. Its last
-/// item may exceed it.
-const BATCH: u32 = 2_000;
-/// The weight that waits in a lane. With a commit every few hundredths of a second it is dealt with well within any deadline;
-/// more would grow old here.
-const WAITING: u32 = 4_096;
+/// How much a lane takes, by weight.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Of one commit: enough that its cost is shared, little enough that nobody waits long for the others. The last item may
+    /// exceed it.
+    batch: u32,
+    /// What waits. It is dealt with in less than a second, well within any deadline; more would grow old here.
+    waiting: u32,
+}
+
+/// On PostgreSQL.
+const OF_LANES: Limits = Limits { batch: 2_000, waiting: 4_096 };
+/// On SQLite, whose commit writes whole pages, each once however many items change it: for three times as many it writes half
+/// as much for each.
+const OF_ONE_WRITER: Limits = Limits { batch: 6_000, waiting: 12_288 };
 /// Lanes on PostgreSQL: enough that one decides while another one's rows are written.
 const LANES: usize = 3;
 /// How much time there is for one commit.
@@ -77,6 +86,7 @@ pub struct Coalescer<I, A> {
 }
 
 struct Lane<I, A> {
+    limits: Limits,
     room: Arc<Semaphore>,
     queue: mpsc::UnboundedSender<Queued<I, A>>,
 }
@@ -169,14 +179,15 @@ impl<I: Item, A: Send + 'static> Coalescer<I, A> {
     where
         S: Clone + Send + Sync + 'static,
     {
+        let (lanes, limits) = if store.has_one_writer() { (1, OF_ONE_WRITER) } else { (LANES, OF_LANES) };
         let lane = |_| {
             let (queue, waiting) = mpsc::unbounded_channel();
-            let room = Arc::new(Semaphore::new(usize::try_from(WAITING).unwrap_or(Semaphore::MAX_PERMITS)));
-            let worker = Worker { store: store.clone(), shared: shared.clone(), alone, work, room: room.clone() };
+            let room = Arc::new(Semaphore::new(usize::try_from(limits.waiting).unwrap_or(Semaphore::MAX_PERMITS)));
+            let (store, shared, batch) = (store.clone(), shared.clone(), limits.batch);
+            let worker = Worker { store, shared, batch, alone, work, room: room.clone() };
             background.spawn(|end| worker.run(waiting, end));
-            Lane { room, queue }
+            Lane { limits, room, queue }
         };
-        let lanes = if store.has_one_writer() { 1 } else { LANES };
         Self { lanes: (0..lanes).map(lane).collect() }
     }
 
@@ -189,24 +200,24 @@ impl<I: Item, A: Send + 'static> Coalescer<I, A> {
     /// Hands an item in, unless too much waits already.
     pub fn submit(&self, context: &Context, item: I) -> Result<Pending<A>, NotTaken> {
         let lane = self.lane(&item)?;
-        let room = lane.room.clone().try_acquire_many_owned(room_for(&item))?;
+        let room = lane.room.clone().try_acquire_many_owned(lane.room_for(&item))?;
         lane.put(context, item, room)
     }
 
     /// Hands an item in as soon as there is room: how a stream feels that it is faster than the database.
     pub async fn submit_with_room(&self, context: &Context, item: I) -> Result<Pending<A>, NotTaken> {
         let lane = self.lane(&item)?;
-        let room = lane.room.clone().acquire_many_owned(room_for(&item)).await?;
+        let room = lane.room.clone().acquire_many_owned(lane.room_for(&item)).await?;
         lane.put(context, item, room)
     }
 }
 
-/// What is heavier than a whole lane waits for all of it.
-fn room_for(item: &impl Item) -> u32 {
-    item.weight().min(WAITING)
-}
-
 impl<I: Item, A> Lane<I, A> {
+    /// What is heavier than the whole lane waits for all of it.
+    fn room_for(&self, item: &I) -> u32 {
+        item.weight().min(self.limits.waiting)
+    }
+
     fn put(&self, context: &Context, item: I, room: OwnedSemaphorePermit) -> Result<Pending<A>, NotTaken> {
         let (answer, pending) = oneshot::channel();
         let waiting = Waiting { item: Arc::new(item), deadline: context.deadline, answer };
@@ -218,6 +229,7 @@ impl<I: Item, A> Lane<I, A> {
 struct Worker<S, I, A> {
     store: Store,
     shared: S,
+    batch: u32,
     alone: Option<AtOnce<S, I, A>>,
     work: Together<S, I, A>,
     room: Arc<Semaphore>,
@@ -248,7 +260,7 @@ where
             drop(room);
             let mut weight = first.item.weight();
             let mut batch = vec![first];
-            while weight < BATCH
+            while weight < self.batch
                 && let Ok((next, _)) = waiting.try_recv()
             {
                 weight = weight.saturating_add(next.item.weight());

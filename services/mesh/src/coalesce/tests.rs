@@ -154,7 +154,7 @@ async fn no_more_waits_than_can_be_dealt_with_and_a_stream_waits_for_room() {
     let ground = Ground::new(0).await;
     let _first = ground.submit(0);
     ground.begun(1).await;
-    let waiting: Vec<_> = (0..WAITING).map(|_| ground.submit(1)).collect();
+    let waiting: Vec<_> = (0..OF_ONE_WRITER.waiting).map(|_| ground.submit(1)).collect();
     assert!(matches!(ground.coalescer.submit(&ground.context, Number(2)), Err(NotTaken::Full)));
     let mut with_room = Box::pin(ground.coalescer.submit_with_room(&ground.context, Number(3)));
     assert!(poll!(&mut with_room).is_pending());
@@ -184,17 +184,17 @@ async fn what_is_heavy_takes_more_of_a_commit_and_of_the_room() {
     let first = ground.submit(0);
     ground.begun(1).await;
     let mut pending = vec![first];
-    pending.extend([1, 1_500_000, 600_000, 2].map(|number| ground.submit(number)));
-    assert!(matches!(ground.coalescer.submit(&ground.context, Number(2_000_000)), Err(NotTaken::Full)));
-    pending.push(ground.submit(1_990_000));
+    pending.extend([1, 4_500_000, 1_800_000, 2].map(|number| ground.submit(number)));
+    assert!(matches!(ground.coalescer.submit(&ground.context, Number(6_000_000)), Err(NotTaken::Full)));
+    pending.push(ground.submit(5_970_000));
     ground.seen.gate.add_permits(3);
     for pending in pending {
         pending.answer().await.unwrap();
     }
-    let batches = [vec![0], vec![1, 1_500_000, 600_000], vec![2, 1_990_000]];
+    let batches = [vec![0], vec![1, 4_500_000, 1_800_000], vec![2, 5_970_000]];
     assert_eq!(*ground.seen.batches.lock().unwrap(), batches);
     // What is heavier than all of the room is taken where there is nothing else.
-    let pending = ground.submit(5_000_000);
+    let pending = ground.submit(15_000_000);
     ground.seen.gate.add_permits(1);
     pending.answer().await.unwrap();
 }
