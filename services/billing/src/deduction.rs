@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     book::{Books, Posted, Posting, Refused, Sitting},
-    ledger::{self, Change, Filter, Kind, Legs, Purpose, Wallet, WalletKey},
+    ledger::{self, Change, Filter, Kind, Legs, Places, Purpose, Wallet, WalletKey},
     sabotage::{Protection, is_out},
 };
 pub(crate) use rpc::server;
@@ -159,6 +159,25 @@ impl Deductions {
         let after = after.map(|Cursor(transaction_id)| transaction_id.as_str());
         let changes = ledger::deductions(reader, &context.tenant, filter, after, limit).await?;
         with_refunds(reader, &context.tenant, changes).await
+    }
+
+    /// The deductions of the user that the filter names, newest first, before these places or from the newest on; and
+    /// where they go on.
+    pub(crate) async fn list_of_user(
+        &self,
+        context: &Context,
+        (user_id, filter): (&UserId, &Filter),
+        before: Option<Places>,
+        size: u64,
+    ) -> Result<(Vec<Deduction>, Places), StoreError> {
+        let (reader, tenant) = (self.books.store.reader(), &context.tenant);
+        let places = match before {
+            Some(places) => places,
+            None => ledger::newest(reader, tenant, user_id).await?,
+        };
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let (changes, further) = ledger::deductions_before(reader, tenant, filter, places, size).await?;
+        Ok((with_refunds(reader, tenant, changes).await?, further))
     }
 
     /// How many deductions a list holds.

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::sabotage::{Protection, is_out};
 
 pub(crate) use table::{
-    Filter, Line, all_changes, changes, changes_between, count_deductions, currency, deductions, find, find_wallet,
-    freeze_wallets, held_wallets, insert, lines, lock_wallets, note_back, open_wallets, refunded, summed, sums, total,
-    update_wallets, while_same,
+    Filter, Line, Places, all_changes, changes, changes_between, count_deductions, currency, deductions,
+    deductions_before, find, find_wallet, freeze_wallets, held_wallets, insert, lines, lock_wallets, newest, note_back,
+    open_wallets, refunded, summed, sums, total, update_wallets, while_same,
 };
 
 text_enum! {

@@ -8,6 +8,8 @@ mod m0005_taken_back;
 mod m0006_owners;
 mod m0007_set_off;
 mod m0008_wallets_without_length;
+mod m0009_deductions_counted;
+mod m0010_deductions_by_version;
 
 use mesh::{
     claim, events,
@@ -19,7 +21,8 @@ pub(crate) fn all() -> Vec<Migration> {
     steps.extend(events::MIGRATIONS);
     steps.extend([m0002_books::MIGRATION, m0003_holds::MIGRATION, m0004_charges::MIGRATION]);
     steps.extend([m0005_taken_back::MIGRATION, m0006_owners::MIGRATION, m0007_set_off::MIGRATION]);
-    steps.push(m0008_wallets_without_length::MIGRATION);
+    steps.extend([m0008_wallets_without_length::MIGRATION, m0009_deductions_counted::MIGRATION]);
+    steps.push(m0010_deductions_by_version::MIGRATION);
     steps
 }
 

@@ -30,14 +30,14 @@ struct Limits {
     /// Of one commit: enough that its cost is shared, little enough that nobody waits long for the others. The last item may
     /// exceed it.
     batch: u32,
-    /// What waits. It is dealt with in less than a second, well within any deadline; more would grow old here.
+    /// What waits. It is dealt with in a second or two, well within any deadline; more would grow old here.
     waiting: u32,
 }
 
 /// On PostgreSQL.
 const OF_LANES: Limits = Limits { batch: 2_000, waiting: 4_096 };
-/// On SQLite, whose commit writes whole pages, each once however many items change it: for three times as many it writes half
-/// as much for each.
+/// On SQLite, whose commit writes whole pages, however many items change each: three times as many take a fifth less time
+/// each.
 const OF_ONE_WRITER: Limits = Limits { batch: 6_000, waiting: 12_288 };
 /// Lanes on PostgreSQL: enough that one decides while another one's rows are written.
 const LANES: usize = 3;

@@ -15,8 +15,9 @@ use crate::{Reason, Refusal, Tenant, refusal::Violation};
 pub const DEFAULT_SIZE: u64 = 50;
 /// The largest page; who asks for more gets this many.
 pub const MAX_SIZE: u64 = 1_000;
-/// A token longer than this is not one of ours: cursors are a time and an id.
-const MAX_TOKEN: usize = 1_024;
+/// A token longer than this is not one of ours: cursors are a time and an id, or a number for each wallet of a user, of which
+/// there may be one in each currency there is.
+const MAX_TOKEN: usize = 8_192;
 /// Bytes of the code that proves a token ours: 128 bits, as RFC 2104 allows for a truncated HMAC.
 const TAG: usize = 16;
 
@@ -128,6 +129,8 @@ impl Listing {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn listing(rpc: &'static str, tenant: &str, argument: &str) -> Listing {
@@ -168,9 +171,17 @@ mod tests {
             let changed: String = changed.into_iter().collect();
             assert!(list.open::<(i64, String)>(&changed).is_err(), "{changed}");
         }
-        for foreign in ["x", "!!", "AAAAAAAAAAAAAAAAAAAAAA", &"A".repeat(5_000)] {
+        for foreign in ["x", "!!", "AAAAAAAAAAAAAAAAAAAAAA", &"A".repeat(9_000)] {
             assert!(list.open::<(i64, String)>(foreign).is_err());
         }
+    }
+
+    #[test]
+    fn a_token_holds_a_place_in_each_currency_there_is() {
+        let list = listing("List", "default", "");
+        let places: BTreeMap<String, i64> =
+            (0..200).map(|number| (format!("{number:03}"), i64::MAX - number)).collect();
+        assert_eq!(list.open(&list.seal(&places).unwrap()).unwrap(), Some(places));
     }
 
     #[test]

@@ -64,6 +64,8 @@ const LANDED: &[(&str, &str, &str)] = &[
     ("billing", "m0006_owners", "b45b589942fda9ac"),
     ("billing", "m0007_set_off", "27fa8d4e0190a177"),
     ("billing", "m0008_wallets_without_length", "1dab73d2e62972ad"),
+    ("billing", "m0009_deductions_counted", "1db625a8e7288631"),
+    ("billing", "m0010_deductions_by_version", "e178ca673567d564"),
 ];
 
 /// The root of the repository.

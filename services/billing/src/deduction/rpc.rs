@@ -20,6 +20,7 @@ use super::{Cursor, Deductions};
 use crate::{
     book::{Books, Order},
     hold::{self, Holds},
+    ledger::Places,
     refund,
 };
 use write::{deduction_message, no_deduction};
@@ -101,9 +102,21 @@ impl BillingService for Rpc {
         let (context, asked) = open(request)?;
         let (filter, size) = read::filter(&asked)?;
         let listing = self.tokens.listing("ListDeductions", &context.tenant, &filter)?;
-        let after: Option<Cursor> = listing.open(&asked.page_token)?;
-        let mut deductions = self.deductions.list(&context, &filter, after.as_ref(), page::rows(size)).await?;
-        let next_page_token = listing.cut(&mut deductions, size, Cursor::of)?;
+        let (deductions, next_page_token) = match &filter.user_id {
+            None => {
+                let after: Option<Cursor> = listing.open(&asked.page_token)?;
+                let mut deductions = self.deductions.list(&context, &filter, after.as_ref(), page::rows(size)).await?;
+                let next = listing.cut(&mut deductions, size, Cursor::of)?;
+                (deductions, next)
+            }
+            Some(user_id) => {
+                let before: Option<Places> = listing.open(&asked.page_token)?;
+                let (deductions, further) =
+                    self.deductions.list_of_user(&context, (user_id, &filter), before, size).await?;
+                let next = if further.is_empty() { String::new() } else { listing.seal(&further)? };
+                (deductions, next)
+            }
+        };
         let total_size = if asked.with_total { Some(self.deductions.count(&context, &filter).await?) } else { None };
         let deductions = deductions.into_iter().map(Into::into).collect();
         Ok(Response::new(ListDeductionsResponse { deductions, next_page_token, total_size }))

@@ -12,7 +12,7 @@ use sea_orm::Value;
 use super::WalletKey;
 pub(crate) use {
     changes::{all_changes, changes, changes_between, find, insert, refunded, sums},
-    deductions::{Filter, count_deductions, deductions},
+    deductions::{Filter, Places, count_deductions, deductions, deductions_before, newest},
     statement::{Line, lines},
     wallets::{
         find_wallet, freeze_wallets, held_wallets, lock_wallets, note_back, open_wallets, update_wallets, while_same,

@@ -351,3 +351,43 @@ async fn deductions_of_all_wallets_of_a_user_are_listed_newest_first_and_once_wh
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deductions_behind_ten_thousand_others_are_listed_in_their_order_on_a_page_of_their_own() {
+    on_every_store(async |house| {
+        house.user("ada", "10").await;
+        let paid = RecordPaymentRequest { currency: "EUR".to_owned(), ..payment("pay-eur", "ada", "10") };
+        house.wallets().record_payment(paid).await.unwrap();
+        let chat = async |id: &str, currency: &str| {
+            let (currency, api_id) = (currency.to_owned(), "chat".to_owned());
+            house.billing().deduct(DeductRequest { currency, api_id, ..order(id, "ada", "1") }).await.unwrap();
+        };
+        chat("euro", "EUR").await;
+        // The wallet's versions 2 to 4, of which a page begins or ends with the last two.
+        for id in ["old", "below", "border"] {
+            chat(id, "USDC").await;
+        }
+        for thousand in 0..10 {
+            let orders = 0..1_000.min(9_998 - thousand * 1_000);
+            let orders = orders.map(|number| one(&format!("{thousand}-{number}"), "ada", "0.0001")).collect();
+            let answer = house.billing().batch_deduct(batch(orders)).await.unwrap().into_inner();
+            assert!(answer.results.iter().all(|result| result.error.is_none()));
+        }
+        chat("new", "USDC").await;
+        let (user_id, api_id) = ("ada".to_owned(), "chat".to_owned());
+        let mut ask = ListDeductionsRequest { user_id, api_id, with_total: true, ..ListDeductionsRequest::default() };
+        let mut pages = Vec::new();
+        loop {
+            let page = house.billing().list_deductions(ask.clone()).await.unwrap().into_inner();
+            assert_eq!(page.total_size, Some(5));
+            pages.push(page.deductions.into_iter().map(|deduction| deduction.request_id).collect::<Vec<_>>());
+            ask.page_token = page.next_page_token;
+            if ask.page_token.is_empty() {
+                break;
+            }
+        }
+        // One that is newer than those of another wallet may stand behind what was looked at.
+        assert_eq!(pages, [vec!["new", "border"], vec!["below", "old", "euro"]]);
+    })
+    .await;
+}

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::book::{Books, Order};
 
-/// Orders of one stream that are under way at once: enough to fill a commit while another one is written.
+/// Orders of one stream that are under way at once: enough that some wait while others are written.
 const UNDER_WAY: usize = 2_000;
 /// How long one order may take, however long the stream is open.
 const BUDGET: Duration = Duration::from_secs(10);

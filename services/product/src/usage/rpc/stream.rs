@@ -12,7 +12,7 @@ use super::{
     write::usage_error,
 };
 
-/// Records of one stream that are under way at once: enough to fill a commit while another one is written.
+/// Records of one stream that are under way at once: enough that some wait while others are written.
 const UNDER_WAY: usize = 2_000;
 /// Errors that are told; the others are counted.
 const ERRORS: usize = 100;
