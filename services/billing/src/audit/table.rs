@@ -88,7 +88,7 @@ pub(super) async fn changes(
     let (answered, requests) = match only {
         None => ("1".to_owned(), ""),
         Some(_) => (
-            format!("case when {} then 1 else 0 end", answered(connection, "t")),
+            format!("case when {} then 1 else 0 end", answered("t")),
             "left join requests r on r.tenant_id = t.tenant_id and r.request_id = t.request_id",
         ),
     };
@@ -102,13 +102,17 @@ pub(super) async fn changes(
     read_together(connection, &columns, &which, values).await
 }
 
-/// That request `r` was answered with a change.
-fn answered(connection: &impl ConnectionTrait, change: &str) -> String {
-    let find = match connection.get_database_backend() {
-        sea_orm::DbBackend::Postgres => "strpos",
-        _ => "instr",
-    };
-    format!("coalesce(r.state = 'APPLIED' and {find}(r.outcome, {change}.transaction_id) > 0, false)")
+/// That request `r` was answered with a change: with all that each answer says of one; those of refunds and holds go on.
+fn answered(change: &str) -> String {
+    let answer = format!(
+        r#"'{{"Ok":{{"transaction_id":"' || {change}.transaction_id || '","balance_after":{{"currency":"'
+            || {change}.currency || '","minor":' || {change}.balance_after || '}},"wallet_version":'
+            || {change}.wallet_version || ',"time":' || {change}.create_time"#
+    );
+    format!(
+        "coalesce(r.state = 'APPLIED' and (r.outcome = {answer} || '}}}}'
+            or substr(r.outcome, 1, length({answer}) + 1) = {answer} || ','), false)"
+    )
 }
 
 /// A change whose request was not answered with it.
@@ -158,7 +162,9 @@ pub(super) async fn unanswered(
     let mut values: Vec<Value> = vec![after.into()];
     let text = format!(
         "with page as materialized (
-             select t.tenant_id, t.transaction_id, t.request_id, t.user_id, t.currency from transactions t
+             select t.tenant_id, t.transaction_id, t.request_id, t.user_id, t.currency, t.balance_after, t.wallet_version,
+                    t.create_time
+               from transactions t
               where {} and t.transaction_id > $1 order by t.transaction_id limit {limit})
          select cast(0 as bigint) as is_last, p.transaction_id, p.request_id, p.user_id, p.currency
            from page p left join requests r on r.tenant_id = p.tenant_id and r.request_id = p.request_id
@@ -166,7 +172,7 @@ pub(super) async fn unanswered(
          union all
          select cast(1 as bigint), coalesce(max(transaction_id), ''), '', '', '' from page",
         whose.condition("t", &mut values),
-        answered(connection, "p"),
+        answered("p"),
     );
     let rows = Found::find_by_statement(sql(connection, &text, values)).all(connection).await?;
     let (last, unanswered): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.is_last == 1);

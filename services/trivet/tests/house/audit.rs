@@ -1,5 +1,6 @@
 //! The ledger proves itself, and whatever was done to its rows behind the service's back is named.
 
+mod answers;
 mod order;
 
 use mesh::{Store, store::sql};
