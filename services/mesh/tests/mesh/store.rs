@@ -3,7 +3,11 @@
 use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use futures_util::future::BoxFuture;
-use mesh::{Context, Store, StoreError, Tenant, store::Transaction};
+use mesh::{
+    Context, Store, StoreError, Tenant,
+    store::{Transaction, sql},
+};
+use sea_orm::ConnectionTrait as _;
 use tokio::sync::watch;
 
 use crate::{
@@ -259,6 +263,36 @@ async fn what_one_unit_writes_nobody_reads_before_it_ends() {
         assert_eq!(lines(&store, "ada").await, 0);
         gated.open.send_replace(true);
         assert_eq!(database.lines_after(store, "ada").await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_the_disk_whatever_the_database_was_told() {
+    fn waits<'a>(sqlite: &'a bool, transaction: &'a Transaction) -> BoxFuture<'a, Result<String, StoreError>> {
+        Box::pin(async move {
+            let text = if *sqlite {
+                "select cast(synchronous as text) as value from pragma_synchronous"
+            } else {
+                "select current_setting('synchronous_commit') as value"
+            };
+            let row = transaction.query_one_raw(sql(transaction, text, [])).await?;
+            Ok(row.expect("there is a setting").try_get("", "value")?)
+        })
+    }
+    on_each_database(async |database| {
+        let sqlite = database.units() == 1;
+        if !sqlite {
+            let store = database.open().await;
+            let text = "do $$ begin execute format('alter database %I set synchronous_commit = off', current_database()); end $$";
+            store.reader().execute_unprepared(text).await.unwrap();
+            store.close().await.unwrap();
+        }
+        let store = database.open().await;
+        // FULL.
+        let expected = if sqlite { "2" } else { "on" };
+        assert_eq!(store.unit(&context()).run(sqlite, waits).await.unwrap(), expected);
+        store.close().await.unwrap();
     })
     .await;
 }

@@ -1,6 +1,7 @@
 //! The ledger proves itself, and whatever was done to its rows behind the service's back is named.
 
 mod answers;
+mod charges;
 mod order;
 
 use mesh::{Store, store::sql};

@@ -27,7 +27,7 @@ use crate::harness::{
 };
 
 /// Has all that it has told told again.
-const TOLD_AGAIN: &str = "insert into outbox_waiting (position, tenant_id, aggregate, subject)
+pub(crate) const TOLD_AGAIN: &str = "insert into outbox_waiting (position, tenant_id, aggregate, subject)
                               select position, tenant_id, aggregate, subject from outbox
                               where true on conflict do nothing";
 
@@ -112,14 +112,14 @@ async fn heard(house: &House, user_id: &str, version: i64) {
 }
 
 /// Runs a statement on the rows of a role.
-async fn run(house: &House, role: RoleName, text: &str) {
+pub(crate) async fn run(house: &House, role: RoleName, text: &str) {
     let store = house.rows(role).await;
     store.reader().execute_unprepared(text).await.unwrap();
     store.close().await.unwrap();
 }
 
 /// The number that a statement on the rows of a role answers.
-async fn number(house: &House, role: RoleName, text: &str) -> i64 {
+pub(crate) async fn number(house: &House, role: RoleName, text: &str) -> i64 {
     let store = house.rows(role).await;
     let number = count(store.reader(), text, []).await.unwrap();
     store.close().await.unwrap();

@@ -12,8 +12,13 @@ use trivet_proto::{
     },
 };
 
-use super::{balance, charges, owes, pay};
-use crate::harness::{House, on_every_store_with_a_held_clock, person, reason};
+use trivet::RoleName;
+
+use super::{balance, charges, on_sale, owes, pay, subscribe};
+use crate::{
+    flow::{TOLD_AGAIN, number, run},
+    harness::{House, eventually, on_every_store_with_a_held_clock, person, reason},
+};
 
 /// Tokens, at a cent each.
 async fn tokens(house: &House, clock: &Clock) {
@@ -161,6 +166,36 @@ async fn records_that_come_together_are_owed_together_and_a_part_of_them_can_be_
             .into_inner()
             .transactions;
         assert!(kinds.iter().all(|change| change.kind() != TransactionKind::Credit), "nothing was paid twice");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_product_tells_again_is_charged_once() {
+    use ChargeState::Paid;
+    on_every_store_with_a_held_clock(async |house, clock| {
+        tokens(house, clock).await;
+        on_sale(house).await;
+        pay(house, "pay-1", "50").await;
+        subscribe(house, "sub-1", "basic").await;
+        owes(house, &[("10", Paid)]).await;
+        let usage_id = used(house, "use-1", "300").await;
+        owes(house, &[("10", Paid), ("3", Paid)]).await;
+        void(house, &usage_id).await;
+        let all = [("10", Paid), ("3", Paid), ("-3", Paid)];
+        owes(house, &all).await;
+        house.is_quiet().await;
+        // Those that were told twice: billing has heard of each, and nothing of them is left to be told.
+        let told = "select cast(sum(n) as bigint) from event_counts where what = 'TOLD'";
+        let (before, events) = (number(house, RoleName::Product, told).await, "select count(*) from outbox");
+        let events = number(house, RoleName::Product, events).await;
+        assert!(events >= 3, "{events}");
+        run(house, RoleName::Product, TOLD_AGAIN).await;
+        let twice = async || number(house, RoleName::Product, told).await >= before + events;
+        eventually("telling", twice).await;
+        house.is_quiet().await;
+        owes(house, &all).await;
+        assert_eq!(balance(house).await, "40");
     })
     .await;
 }
