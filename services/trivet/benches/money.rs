@@ -4,8 +4,8 @@
 //!
 //! `cargo bench -p trivet --bench money`; `-- --quick` only looks whether it runs, `--only callers` (or `many`, `verify`,
 //! `rows`) runs one part, and `--callers 1` that part with so many. On SQLite and, where
-//! `TRIVET_TEST_POSTGRES_URL` is set and pgbench can be run, on PostgreSQL. Caller, server and database share the machine:
-//! CPU per call counts all of them. Compare rows of one run with each other, never two runs.
+//! `TRIVET_TEST_POSTGRES_URL` is set and pgbench can be run, on PostgreSQL, with as many connections as a server takes
+//! where the callers are more. Caller, server and database share the machine: CPU per call counts all of them. Compare rows of one run with each other, never two runs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -89,7 +89,7 @@ async fn main() {
         let store = Store::open(config.billing.location("billing", &config.data_dir).unwrap()).await.unwrap();
         furnish(config, running, size.wallets).await;
         told(&store).await;
-        println!("\n{database:<11} {:<34} {:>8} {COLUMNS} {:>8}", "", "callers", "x naive");
+        println!("\n{database:<11} {:<34} {:>8} {COLUMNS} {:>8} {:>8}", "", "callers", "x naive", "x single");
         if runs("callers") {
             for shape in [Shape::Uniform { wallets: size.wallets }, Shape::Hot] {
                 one_by_one(database, (config, &store), running, shape, &size).await;
@@ -109,10 +109,18 @@ async fn main() {
     .await;
 }
 
-fn row(database: &str, what: &str, callers: usize, load: Load, naive: Option<Load>) {
-    let of_naive =
-        naive.map_or(String::new(), |naive| format!("{:.2}", load.calls_per_second / naive.calls_per_second));
-    println!("{database:<11} {what:<34} {callers:>8} {} {of_naive:>8}", load.columns());
+/// What the database does by itself.
+#[derive(Clone, Copy, Default)]
+struct Beside {
+    naive: Option<Load>,
+    single: Option<Load>,
+}
+
+fn row(database: &str, what: &str, callers: usize, load: Load, beside: Beside) {
+    let [naive, single] = [beside.naive, beside.single].map(|beside| {
+        beside.map_or(String::new(), |beside| format!("{:.2}", load.calls_per_second / beside.calls_per_second))
+    });
+    println!("{database:<11} {what:<34} {callers:>8} {} {naive:>8} {single:>8}", load.columns());
 }
 
 /// A request id as callers have them: in no order.
@@ -128,11 +136,12 @@ async fn one_by_one(database: &str, (config, store): (&Config, &Store), running:
         told(store).await;
         let naive = money_beside::run(config, shape, Way::Naive, *callers, size.time).await;
         let single = money_beside::run(config, shape, Way::Single, *callers, size.time).await;
+        let (beside, connections) = (Beside { naive, single }, money_beside::connections(config, *callers));
         if let Some(naive) = naive {
-            row(database, &format!("four statements, {shape}"), *callers, naive, Some(naive));
+            row(database, &format!("four statements, {shape}"), connections, naive, beside);
         }
         if let Some(single) = single {
-            row(database, &format!("single statement, {shape}"), *callers, single, naive);
+            row(database, &format!("single statement, {shape}"), connections, single, beside);
         }
         let deduct = async |amount: &'static str| {
             measure(
@@ -159,8 +168,8 @@ async fn one_by_one(database: &str, (config, store): (&Config, &Store), running:
             .await
         };
         // What a call takes that asks the database for nothing.
-        row(database, &format!("Deduct refused, {shape}"), *callers, deduct("").await, naive);
-        row(database, &format!("Deduct, {shape}"), *callers, deduct("0.0000001").await, naive);
+        row(database, &format!("Deduct refused, {shape}"), *callers, deduct("").await, beside);
+        row(database, &format!("Deduct, {shape}"), *callers, deduct("0.0000001").await, beside);
     }
 }
 
@@ -181,6 +190,7 @@ async fn many_at_once(database: &str, config: &Config, running: &Running, size: 
     let shape = Shape::Uniform { wallets: size.wallets };
     let callers = *size.callers.iter().filter(|callers| **callers <= 64).max().unwrap_or(&64);
     let naive = money_beside::run(config, shape, Way::Naive, callers, size.time).await;
+    let beside = Beside { naive, single: None };
     let address = running.addresses["billing"];
     let load = in_parallel(size.streams, size.time, async |end| {
         let mut billing = BillingServiceClient::new(channel(address)).max_decoding_message_size(usize::MAX);
@@ -206,9 +216,9 @@ async fn many_at_once(database: &str, config: &Config, running: &Running, size: 
         taken
     })
     .await;
-    row(database, &format!("BatchDeduct of {}", size.batch), size.streams, load, naive);
+    row(database, &format!("BatchDeduct of {}", size.batch), size.streams, load, beside);
     let load = in_parallel(size.streams, size.time, async |end| stream(address, end, size.wallets).await).await;
-    row(database, "StreamDeduct", size.streams, load, naive);
+    row(database, "StreamDeduct", size.streams, load, beside);
 }
 
 fn rand_start() -> u64 {
@@ -281,10 +291,11 @@ async fn verified(database: &str, running: &Running, size: &Size) {
         let request = DeductRequest { request_id, user_id, amount, ..DeductRequest::default() };
         BillingServiceClient::new(channel).deduct(request).await.map(drop)
     });
-    let ((transactions, took, _), moved) = tokio::join!(verify(), moving);
+    let ((transactions, took, most), moved) = tokio::join!(verify(), moving);
     println!(
-        "{database:<11} the same while 8 callers deduct: {}; {:.0} deductions/s",
+        "{database:<11} the same while 8 callers deduct: {}, {} MiB more; {:.0} deductions/s",
         verification(transactions, took),
+        most.saturating_sub(memory) >> 20,
         moved.calls_per_second,
     );
 }
@@ -344,7 +355,7 @@ async fn fill(store: &Store, rows: u64, shape: Shape) {
         };
         let id = if postgres { "lpad(n::text, 26, '0')" } else { "printf('%026d', n)" };
         let hash = if postgres { "decode(repeat('ab', 32), 'hex')" } else { "zeroblob(32)" };
-        let pad = if postgres { "repeat('x', 280)" } else { "printf('%280s', 'x')" };
+        let pad = if postgres { "repeat('x', 191)" } else { "printf('%191s', 'x')" };
         let statements = [
             format!(
                 "insert into requests (tenant_id, request_id, method, fields, state, outcome, create_time)

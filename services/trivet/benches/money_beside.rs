@@ -94,11 +94,16 @@ pub(crate) async fn run(config: &Config, shape: Shape, way: Way, callers: usize,
         // SQLite has no statement that writes several tables.
         return if way == Way::Naive { Some(sqlite(config, shape, callers, time).await) } else { None };
     }
-    pgbench(url, shape, way, callers.min(CONNECTIONS), time).await
+    pgbench(url, shape, way, connections(config, callers), time).await
+}
+
+/// How many connections so many callers have.
+pub(crate) fn connections(config: &Config, callers: usize) -> usize {
+    if config.billing.database_url.reveal().is_empty() { callers } else { callers.min(CONNECTIONS) }
 }
 
 const CLAIM: &str = "insert into billing.requests (tenant_id, request_id, method, fields, state, outcome, create_time)
-    values ('beside', 'pg-' || :r::text, 'Deduct', repeat('x', 420), 'APPLIED', repeat('y', 150), 1)
+    values ('beside', 'pg-' || :r::text, 'Deduct', repeat('x', 191), 'APPLIED', repeat('y', 150), 1)
     on conflict do nothing";
 const TAKE: &str = "update billing.wallets set balance = balance - 1, version = version + 1, update_time = 1,
         hash = sha256(hash || 'x')
@@ -225,7 +230,7 @@ async fn charge(connection: &mut sqlx::SqliteConnection, id: &str, user: &str) {
     let unique = format!("{id}-{user}");
     sqlx::query(
         "insert into requests (tenant_id, request_id, method, fields, state, outcome, create_time)
-         values ('beside', $1, 'Deduct', printf('%420s', 'x'), 'APPLIED', printf('%150s', 'y'), 1)",
+         values ('beside', $1, 'Deduct', printf('%191s', 'x'), 'APPLIED', printf('%150s', 'y'), 1)",
     )
     .bind(&unique)
     .execute(&mut *transaction)
