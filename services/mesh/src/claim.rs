@@ -325,35 +325,31 @@ const KEPT: usize = 16;
 fn digests(fields: &[(&str, &str)]) -> String {
     let mut digests = String::new();
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
-        if !digests.is_empty() {
-            digests.push(' ');
-        }
-        digests.push_str(name);
-        digests.push('=');
-        encode(&Sha256::digest(value.as_bytes()), &mut digests);
+        add(&mut digests, name, &Sha256::digest(value.as_bytes()));
     }
     digests
 }
 
-fn encode(sha256: &[u8], digests: &mut String) {
+fn add(digests: &mut String, name: &str, sha256: &[u8]) {
+    if !digests.is_empty() {
+        digests.push(' ');
+    }
+    digests.push_str(name);
+    digests.push('=');
     BASE64URL_NOPAD.encode_append(sha256.get(..KEPT).unwrap_or(sha256), digests);
 }
 
 /// What was kept as it would be kept now: an earlier release kept the whole digests, in hexadecimal.
 fn shortened(kept: &str) -> String {
-    let mut digests = String::with_capacity(kept.len());
-    for (place, field) in kept.split(' ').enumerate() {
-        if place > 0 {
-            digests.push(' ');
-        }
-        match field.split_once('=').map(|(name, digest)| (name, HEXLOWER.decode(digest.as_bytes()))) {
-            Some((name, Ok(sha256))) if sha256.len() == Sha256::output_size() => {
-                digests.push_str(name);
-                digests.push('=');
-                encode(&sha256, &mut digests);
-            }
-            _ => digests.push_str(field),
-        }
+    let whole = |field: &str| {
+        let (name, digest) = field.split_once('=')?;
+        let sha256 = HEXLOWER.decode(digest.as_bytes()).ok()?;
+        (sha256.len() == Sha256::output_size()).then(|| (name.to_owned(), sha256))
+    };
+    let Some(fields) = kept.split(' ').map(whole).collect::<Option<Vec<_>>>() else { return kept.to_owned() };
+    let mut digests = String::new();
+    for (name, sha256) in fields {
+        add(&mut digests, &name, &sha256);
     }
     digests
 }
